@@ -1,0 +1,31 @@
+#include "core/partial.h"
+
+#include <algorithm>
+#include <numbers>
+
+namespace mla {
+
+void clear_partial(const PartialView& partial) {
+  std::fill_n(partial.m_log2, partial.rows, kEmptyM);
+  std::fill_n(partial.l, partial.rows, 0.0F);
+  std::fill_n(partial.o, partial.rows * partial.d_v, 0.0F);
+}
+
+void finalize_out(const PartialView& partial, std::int64_t row, float* out) {
+  const float* o = partial.o + row * partial.d_v;
+  if (partial.m_log2[row] == kEmptyM) {
+    std::fill_n(out, partial.d_v, 0.0F);
+    return;
+  }
+  const float l = partial.l[row];
+  for (std::int64_t d = 0; d < partial.d_v; ++d) out[d] = o[d] / l;
+}
+
+float finalize_lse(const PartialView& partial, std::int64_t row) {
+  const float m = partial.m_log2[row];
+  if (m == kEmptyM) return std::numeric_limits<float>::infinity();
+  const double lse_log2 = static_cast<double>(m) + std::log2(static_cast<double>(partial.l[row]));
+  return static_cast<float>(lse_log2 * std::numbers::ln2);
+}
+
+}  // namespace mla

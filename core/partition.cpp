@@ -1,0 +1,372 @@
+#include "core/partition.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <numeric>
+#include <optional>
+#include <unordered_set>
+
+#include "core/chunk_tree.h"
+#include "core/error.h"
+#include "core/partial.h"
+
+namespace mla {
+namespace {
+
+constexpr double kSnapTolerance = 0.02;  // of one rank's ideal share, to each side
+
+/// A place between chunks: before chunk `chunk` of request `request`.
+struct Place {
+  std::int64_t request = 0;
+  std::int64_t chunk = 0;
+};
+
+/// All chunks of all requests laid end to end.
+class FlatChunks {
+ public:
+  FlatChunks(const Batch& batch, std::int64_t heads, const CostModel& cost) : batch_(batch) {
+    double total = 0;
+    cost_before_.reserve(batch.requests.size() + 1);
+    for (const Request& request : batch.requests) {
+      cost_before_.push_back(total);
+      const std::int64_t chunks = batch.num_chunks(request);
+      if (chunks == 0) {
+        full_chunk_cost_.push_back(0);
+        continue;
+      }
+      full_chunk_cost_.push_back(cost.chunk(batch, request, 0, heads));
+      total += full_chunk_cost_.back() * static_cast<double>(chunks - 1) +
+               cost.chunk(batch, request, chunks - 1, heads);
+    }
+    cost_before_.push_back(total);
+  }
+
+  double total() const { return cost_before_.back(); }
+
+  double cost_before(Place place) const {
+    return cost_before_[place.request] +
+           static_cast<double>(place.chunk) * full_chunk_cost_[place.request];
+  }
+
+  /// The place within `tolerance` of `ideal` where the largest subtree begins (the begin of a
+  /// request being the largest of all), the nearest one among equals; else the nearest place.
+  Place snap(double ideal, double tolerance) const {
+    const Place first = last_place_at_or_before(ideal - tolerance);
+    Place best = first;
+    std::optional<int> best_alignment;
+    double best_distance = std::abs(cost_before(first) - ideal);
+    for (Place place = first; ; place = next(place)) {
+      const double position = cost_before(place);
+      const double distance = std::abs(position - ideal);
+      if (distance <= tolerance) {
+        const int alignment = place.chunk == 0 ? std::numeric_limits<int>::max()
+                                               : std::countr_zero(static_cast<std::uint64_t>(place.chunk));
+        if (!best_alignment || alignment > *best_alignment ||
+            (alignment == *best_alignment && distance < best_distance)) {
+          best_alignment = alignment;
+          best = place;
+          best_distance = distance;
+        }
+      } else if (!best_alignment && distance < best_distance) {
+        best = place;
+        best_distance = distance;
+      }
+      if (position > ideal + tolerance || place.request >= num_requests()) break;
+    }
+    return best;
+  }
+
+  Place begin() const { return {0, 0}; }
+  Place end() const { return {num_requests(), 0}; }
+
+ private:
+  std::int64_t num_requests() const { return static_cast<std::int64_t>(batch_.requests.size()); }
+
+  Place next(Place place) const {
+    if (place.chunk + 1 < batch_.num_chunks(batch_.requests[place.request])) {
+      return {place.request, place.chunk + 1};
+    }
+    return {place.request + 1, 0};
+  }
+
+  Place last_place_at_or_before(double position) const {
+    const auto after = std::upper_bound(cost_before_.begin(), cost_before_.end() - 1, position);
+    const std::int64_t request =
+        std::max<std::int64_t>(0, after - cost_before_.begin() - 1);
+    if (request >= num_requests()) return end();
+    const std::int64_t chunks = batch_.num_chunks(batch_.requests[request]);
+    if (chunks == 0) return {request, 0};
+    const double inside = (position - cost_before_[request]) / full_chunk_cost_[request];
+    const auto chunk = static_cast<std::int64_t>(std::max(0.0, std::floor(inside)));
+    return {request, std::min(chunk, chunks - 1)};
+  }
+
+  const Batch& batch_;
+  std::vector<double> cost_before_;      // [requests + 1]
+  std::vector<double> full_chunk_cost_;  // [requests]
+};
+
+std::vector<Place> flat_cut(const Batch& batch, std::int64_t heads, std::int64_t parts,
+                            const CostModel& cost) {
+  const FlatChunks flat(batch, heads, cost);
+  const double share = flat.total() / static_cast<double>(parts);
+  std::vector<Place> cuts{flat.begin()};
+  for (std::int64_t part = 1; part < parts; ++part) {
+    const Place place = flat.snap(share * static_cast<double>(part), share * kSnapTolerance);
+    const bool behind = flat.cost_before(place) < flat.cost_before(cuts.back());
+    cuts.push_back(behind ? cuts.back() : place);
+  }
+  cuts.push_back(flat.end());
+  return cuts;
+}
+
+/// Appends what lies between two places.
+void append_pieces(const Batch& batch, Place from, Place to, Range heads,
+                   std::vector<Piece>& pieces) {
+  if (heads.empty()) return;
+  for (std::int64_t request = from.request; request <= to.request; ++request) {
+    if (request == static_cast<std::int64_t>(batch.requests.size())) break;
+    const std::int64_t chunks = batch.num_chunks(batch.requests[request]);
+    const Range range{request == from.request ? from.chunk : 0,
+                      request == to.request ? to.chunk : chunks};
+    if (!range.empty()) pieces.push_back({request, heads, range});
+  }
+}
+
+/// Heads are dealt to `head_slices` groups; each group cuts the chunks of all requests. With h_q
+/// heads for more slices than heads, some slices are empty and their ranks idle.
+Partition grid_partition(const Batch& batch, ShardMode mode, std::int64_t head_slices,
+                         std::int64_t kv_slices, const CostModel& cost) {
+  Partition partition{.mode = mode, .piece_offsets = {0}, .pieces = {}, .ownerships = {}};
+  for (std::int64_t slice = 0; slice < head_slices; ++slice) {
+    const Range heads = even_part(batch.shape.h_q, head_slices, slice);
+    const std::vector<Place> cuts =
+        flat_cut(batch, std::max<std::int64_t>(1, heads.size()), kv_slices, cost);
+    for (std::int64_t part = 0; part < kv_slices; ++part) {
+      append_pieces(batch, cuts[part], cuts[part + 1], heads, partition.pieces);
+      partition.piece_offsets.push_back(static_cast<std::int64_t>(partition.pieces.size()));
+    }
+  }
+  return partition;
+}
+
+Partition batch_partition(const Batch& batch, ShardMode mode, int ranks, const CostModel& cost) {
+  const FlatChunks flat(batch, batch.shape.h_q, cost);
+  const auto num_requests = static_cast<std::int64_t>(batch.requests.size());
+  const auto cost_of = [&](std::int64_t r) {
+    return flat.cost_before({r + 1 == num_requests ? num_requests : r + 1, 0}) -
+           flat.cost_before({r, 0});
+  };
+  std::vector<std::int64_t> longest_first(num_requests);
+  std::iota(longest_first.begin(), longest_first.end(), 0);
+  std::stable_sort(longest_first.begin(), longest_first.end(),
+                   [&](std::int64_t a, std::int64_t b) {
+                     return batch.num_chunks(batch.requests[a]) * batch.requests[a].query_len >
+                            batch.num_chunks(batch.requests[b]) * batch.requests[b].query_len;
+                   });
+  std::vector<double> load(ranks, 0);
+  std::vector<std::vector<std::int64_t>> requests_of(ranks);
+  for (const std::int64_t request : longest_first) {
+    const auto rank = std::min_element(load.begin(), load.end()) - load.begin();
+    load[rank] += cost_of(request);
+    requests_of[rank].push_back(request);
+  }
+  Partition partition{.mode = mode, .piece_offsets = {0}, .pieces = {}, .ownerships = {}};
+  for (std::vector<std::int64_t>& requests : requests_of) {
+    std::sort(requests.begin(), requests.end());
+    for (const std::int64_t request : requests) {
+      const Range chunks{0, batch.num_chunks(batch.requests[request])};
+      if (!chunks.empty()) {
+        partition.pieces.push_back({request, {0, batch.shape.h_q}, chunks});
+      }
+    }
+    partition.piece_offsets.push_back(static_cast<std::int64_t>(partition.pieces.size()));
+  }
+  return partition;
+}
+
+/// The owner of some heads of a request is the rank that has most of its chunks, the first among
+/// equals; a request without chunks goes to rank (request mod ranks).
+void assign_owners(const Batch& batch, std::int64_t head_slices, Partition& partition) {
+  struct Best {
+    std::int64_t chunks = 0;
+    int rank = 0;
+  };
+  const auto num_requests = static_cast<std::int64_t>(batch.requests.size());
+  std::vector<Range> slices;
+  for (std::int64_t slice = 0; slice < head_slices; ++slice) {
+    const Range heads = even_part(batch.shape.h_q, head_slices, slice);
+    if (!heads.empty()) slices.push_back(heads);
+  }
+  std::map<std::int64_t, std::int64_t> slice_of_first_head;
+  for (std::size_t s = 0; s < slices.size(); ++s) {
+    slice_of_first_head[slices[s].begin] = static_cast<std::int64_t>(s);
+  }
+  const auto num_slices = static_cast<std::int64_t>(slices.size());
+  std::vector<Best> best(num_requests * num_slices);
+  for (std::int64_t request = 0; request < num_requests; ++request) {
+    for (std::int64_t slice = 0; slice < num_slices; ++slice) {
+      best[request * num_slices + slice].rank = static_cast<int>(request % partition.ranks());
+    }
+  }
+  for (int rank = 0; rank < partition.ranks(); ++rank) {
+    for (std::int64_t p = partition.piece_offsets[rank]; p < partition.piece_offsets[rank + 1];
+         ++p) {
+      const Piece& piece = partition.pieces[p];
+      Best& b = best[piece.request * num_slices + slice_of_first_head.at(piece.heads.begin)];
+      if (piece.chunks.size() > b.chunks) b = {piece.chunks.size(), rank};
+    }
+  }
+  for (std::int64_t request = 0; request < num_requests; ++request) {
+    for (std::int64_t slice = 0; slice < num_slices; ++slice) {
+      partition.ownerships.push_back(
+          {request, slices[slice], best[request * num_slices + slice].rank});
+    }
+  }
+}
+
+Partition fixed_partition(const Batch& batch, ShardMode mode, int ranks, const CostModel& cost) {
+  std::int64_t head_slices = 1;
+  std::int64_t kv_slices = 1;
+  switch (mode.kind) {
+    case ShardMode::Kind::kHeads: head_slices = ranks; break;
+    case ShardMode::Kind::kKv: kv_slices = ranks; break;
+    case ShardMode::Kind::kGrid:
+      head_slices = mode.head_slices;
+      kv_slices = mode.kv_slices;
+      break;
+    default: break;
+  }
+  Partition partition = mode.kind == ShardMode::Kind::kBatch
+                            ? batch_partition(batch, mode, ranks, cost)
+                            : grid_partition(batch, mode, head_slices, kv_slices, cost);
+  assign_owners(batch, head_slices, partition);
+  return partition;
+}
+
+/// Candidates in order of preference: the first of equally fast ones wins.
+std::vector<ShardMode> auto_candidates(int ranks, std::int64_t h_q) {
+  std::vector<ShardMode> modes{{.kind = ShardMode::Kind::kBatch}, {.kind = ShardMode::Kind::kKv}};
+  for (std::int64_t slices = 2; slices < ranks && slices <= h_q; ++slices) {
+    if (ranks % slices == 0) modes.push_back({ShardMode::Kind::kGrid, slices, ranks / slices});
+  }
+  if (ranks <= h_q) modes.push_back({.kind = ShardMode::Kind::kHeads});
+  return modes;
+}
+
+}  // namespace
+
+ShardMode parse_shard_mode(std::string_view text, int ranks) {
+  if (text == "auto") return {.kind = ShardMode::Kind::kAuto};
+  if (text == "heads") return {.kind = ShardMode::Kind::kHeads};
+  if (text == "kv") return {.kind = ShardMode::Kind::kKv};
+  if (text == "batch") return {.kind = ShardMode::Kind::kBatch};
+  constexpr std::string_view kGridPrefix = "grid:";
+  if (text.starts_with(kGridPrefix)) {
+    ShardMode mode{.kind = ShardMode::Kind::kGrid};
+    const char* const end = text.data() + text.size();
+    const auto [x, head_error] =
+        std::from_chars(text.data() + kGridPrefix.size(), end, mode.head_slices);
+    if (head_error == std::errc{} && x != end && *x == 'x') {
+      const auto [rest, kv_error] = std::from_chars(x + 1, end, mode.kv_slices);
+      if (kv_error == std::errc{} && rest == end && mode.head_slices >= 1 && mode.kv_slices >= 1) {
+        if (mode.head_slices <= ranks && mode.kv_slices <= ranks &&
+            mode.head_slices * mode.kv_slices == ranks) {
+          return mode;
+        }
+        throw InvalidArgument("--mode", text,
+                              "a grid whose H times K is the number of ranks, " +
+                                  std::to_string(ranks));
+      }
+    }
+  }
+  throw InvalidArgument("--mode", text, "auto, heads, kv, batch or grid:HxK");
+}
+
+std::string to_string(const ShardMode& mode) {
+  switch (mode.kind) {
+    case ShardMode::Kind::kAuto: return "auto";
+    case ShardMode::Kind::kHeads: return "heads";
+    case ShardMode::Kind::kKv: return "kv";
+    case ShardMode::Kind::kBatch: return "batch";
+    case ShardMode::Kind::kGrid:
+      return "grid:" + std::to_string(mode.head_slices) + "x" + std::to_string(mode.kv_slices);
+  }
+  return "?";
+}
+
+Partition make_partition(const Batch& batch, ShardMode mode, int ranks, const CostModel& cost) {
+  if (mode.kind != ShardMode::Kind::kAuto) return fixed_partition(batch, mode, ranks, cost);
+  Partition best;
+  double best_cost = std::numeric_limits<double>::infinity();
+  for (const ShardMode candidate : auto_candidates(ranks, batch.shape.h_q)) {
+    Partition partition = fixed_partition(batch, candidate, ranks, cost);
+    const double predicted = predicted_cost(loads_of(batch, partition, cost), cost);
+    if (predicted < best_cost) {
+      best_cost = predicted;
+      best = std::move(partition);
+    }
+  }
+  return best;
+}
+
+std::vector<RankLoad> loads_of(const Batch& batch, const Partition& partition,
+                               const CostModel& cost) {
+  const MlaShape& shape = batch.shape;
+  std::vector<RankLoad> loads(partition.ranks());
+  std::map<std::pair<std::int64_t, std::int64_t>, int> owner_of;  // (request, first head)
+  for (const Ownership& o : partition.ownerships) {
+    owner_of[{o.request, o.heads.begin}] = o.owner;
+    const std::int64_t rows = batch.requests[o.request].query_len * o.heads.size();
+    loads[o.owner].out_bytes += rows * (shape.d_v * size_of(batch.out_dtype) + 4);
+  }
+  for (int rank = 0; rank < partition.ranks(); ++rank) {
+    RankLoad& load = loads[rank];
+    std::unordered_set<std::int32_t> pages;
+    std::unordered_set<int> destinations;
+    for (std::int64_t p = partition.piece_offsets[rank]; p < partition.piece_offsets[rank + 1];
+         ++p) {
+      const Piece& piece = partition.pieces[p];
+      const Request& request = batch.requests[piece.request];
+      const std::int64_t rows = request.query_len * piece.heads.size();
+      ++load.pieces;
+      load.q_bytes += rows * shape.d_qk * size_of(batch.dtype);
+      for (std::int64_t chunk = piece.chunks.begin; chunk < piece.chunks.end; ++chunk) {
+        load.cost += cost.chunk(batch, request, chunk, piece.heads.size());
+      }
+      const Range blocks = blocks_of(batch, request, piece.chunks);
+      if (request.block_table.empty()) {
+        load.kv_pages += blocks.size();
+      } else {
+        pages.insert(request.block_table.begin() + blocks.begin,
+                     request.block_table.begin() + blocks.end);
+      }
+      const int owner = owner_of.at({piece.request, piece.heads.begin});
+      if (owner != rank) {
+        const std::int64_t nodes = count_maximal_nodes(piece.chunks, batch.num_chunks(request));
+        load.partials_sent += nodes;
+        load.bytes_sent += nodes * rows * (shape.d_v + 2) * 4;
+        destinations.insert(owner);
+      }
+    }
+    load.kv_pages += static_cast<std::int64_t>(pages.size());
+    load.kv_bytes = load.kv_pages * batch.page_elements() * size_of(batch.dtype);
+    load.messages_sent = static_cast<std::int64_t>(destinations.size());
+  }
+  return loads;
+}
+
+double predicted_cost(const std::vector<RankLoad>& loads, const CostModel& cost) {
+  double slowest = 0;
+  for (const RankLoad& load : loads) {
+    slowest = std::max(slowest, load.cost +
+                                    static_cast<double>(load.bytes_sent) * cost.flop_per_wire_byte +
+                                    static_cast<double>(load.messages_sent) * cost.flop_per_message);
+  }
+  return slowest;
+}
+
+}  // namespace mla

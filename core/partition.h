@@ -1,0 +1,90 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/batch.h"
+#include "core/cost_model.h"
+#include "core/range.h"
+
+namespace mla {
+
+/// How the work of a batch is dealt out to ranks.
+struct ShardMode {
+  enum class Kind : std::uint8_t {
+    kAuto,   ///< whichever of the others is predicted fastest
+    kHeads,  ///< each rank has some heads of every request; the cache is replicated
+    kKv,     ///< each rank has one run of the chunks of all requests laid end to end
+    kGrid,   ///< `head_slices` groups of heads, each of which cuts the chunks `kv_slices` times
+    kBatch,  ///< whole requests, longest first to the least loaded rank
+  };
+  Kind kind = Kind::kAuto;
+  std::int64_t head_slices = 1;  ///< of kGrid
+  std::int64_t kv_slices = 1;    ///< of kGrid
+
+  friend bool operator==(const ShardMode&, const ShardMode&) = default;
+};
+
+/// "auto", "heads", "kv", "batch" or "grid:HxK".
+/// @throws InvalidArgument for anything else, and for a grid whose H*K is not `ranks`.
+ShardMode parse_shard_mode(std::string_view text, int ranks);
+std::string to_string(const ShardMode& mode);
+
+/// Work of one rank on one request: all its query tokens, some heads, some chunks.
+struct Piece {
+  std::int64_t request = 0;
+  Range heads;
+  Range chunks;
+
+  friend bool operator==(const Piece&, const Piece&) = default;
+};
+
+/// The rank that merges the partials of some heads of a request and writes their results. Every
+/// request, one of length 0 too, has owners for all its heads.
+struct Ownership {
+  std::int64_t request = 0;
+  Range heads;
+  int owner = 0;
+
+  friend bool operator==(const Ownership&, const Ownership&) = default;
+};
+
+/// Who does what. A pure function of the batch's sizes, so every rank computes the same one.
+struct Partition {
+  ShardMode mode;  ///< never kAuto
+  std::vector<std::int64_t> piece_offsets;  ///< [ranks + 1] into `pieces`
+  std::vector<Piece> pieces;                ///< by rank, then by request
+  std::vector<Ownership> ownerships;        ///< by request, then by heads
+
+  int ranks() const { return static_cast<int>(piece_offsets.size()) - 1; }
+};
+
+/// Deals the batch out to `ranks` ranks. With Kind::kKv and kGrid each cut between ranks is moved
+/// to the largest subtree of the canonical tree that begins within 2 % of a rank's share of the
+/// ideal place, so that most requests lie on one or two ranks and few partials travel.
+/// Local; needs no communication. The batch must be valid for planning.
+Partition make_partition(const Batch& batch, ShardMode mode, int ranks, const CostModel& cost = {});
+
+/// What a partition means for one rank.
+struct RankLoad {
+  double cost = 0;                 ///< predicted compute, FLOP-equivalents
+  std::int64_t pieces = 0;         ///< (rank, request, heads) triples
+  std::int64_t kv_pages = 0;       ///< distinct cache pages it reads
+  std::int64_t kv_bytes = 0;       ///< of those pages
+  std::int64_t q_bytes = 0;
+  std::int64_t out_bytes = 0;      ///< results it owns, lse included
+  std::int64_t partials_sent = 0;  ///< tree nodes on the wire, each of one head range of a request
+  std::int64_t bytes_sent = 0;     ///< of those partials
+  std::int64_t messages_sent = 0;  ///< ranks it sends to
+};
+
+/// One entry per rank. Where the batch has no block tables, every request counts pages of its own.
+std::vector<RankLoad> loads_of(const Batch& batch, const Partition& partition,
+                               const CostModel& cost = {});
+
+/// Predicted time of the slowest rank, in FLOP-equivalents: compute, then exchange.
+double predicted_cost(const std::vector<RankLoad>& loads, const CostModel& cost = {});
+
+}  // namespace mla

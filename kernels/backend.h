@@ -1,0 +1,88 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/batch.h"
+#include "core/chunk_tree.h"
+#include "core/kv_view.h"
+#include "core/partial.h"
+#include "core/range.h"
+
+namespace mla::kernels {
+
+/// Some query rows of one request that read one KV head, and the cache they read: what a kernel
+/// needs to compute any chunk of it. Plain data; nothing is owned.
+struct DecodeParams {
+  MlaShape shape;
+  std::int64_t chunk_tokens = kDefaultChunkTokens;
+  float scale_log2 = 0;  ///< softmax_scale * log2 e
+
+  KvView kv;
+  const std::int32_t* block_table = nullptr;  ///< only the blocks of the chunks asked for are read
+  std::int64_t kv_head = 0;
+  std::int64_t context_len = 0;  ///< seqlen_k
+
+  const std::uint16_t* q = nullptr;  ///< query 0, first head; elements of kv.dtype
+  std::int64_t q_token_stride = 0;   ///< elements between query tokens
+  std::int64_t q_head_stride = 0;    ///< elements between heads
+  std::int64_t query_len = 1;        ///< s_q
+  std::int64_t heads = 0;            ///< row = j * heads + (head - first head)
+  Range rows;                        ///< the rows to compute, at most kMaxRowsPerItem
+  bool causal = true;
+
+  std::atomic<std::int64_t>* chunks_done = nullptr;  ///< raised after each chunk; may be null
+
+  std::int64_t num_chunks() const { return ceil_div(context_len, chunk_tokens); }
+  /// Query row `row` (of `rows`), d_qk elements.
+  const std::uint16_t* q_row(std::int64_t row) const {
+    return q + row / heads * q_token_stride + row % heads * q_head_stride;
+  }
+  /// Keys [0, visible_end) are seen by query row `row`.
+  std::int64_t visible_end(std::int64_t row) const {
+    return causal ? context_len - (query_len - 1 - row / heads) : context_len;
+  }
+};
+
+/// One implementation of the decode operator. Stateless; all calls are thread-safe, allocate
+/// nothing, print nothing and throw nothing unless they say so.
+class Backend {
+ public:
+  Backend() = default;
+  Backend(const Backend&) = delete;
+  Backend& operator=(const Backend&) = delete;
+  virtual ~Backend() = default;
+
+  /// As given to --backend.
+  virtual std::string_view name() const = 0;
+  /// Why this machine cannot run it, as a clause ("the CPU lacks AVX512-BF16"); empty if it can.
+  virtual std::string why_unavailable() const = 0;
+
+  /// Bytes of scratch that `decode` needs for any request of at most `max_context_len` tokens, for
+  /// one thread.
+  virtual std::int64_t workspace_bytes(const MlaShape& shape, std::int64_t chunk_tokens,
+                                       std::int64_t max_context_len) const = 0;
+
+  /// Computes the chunks `chunks` of `params` and folds them along the canonical tree into their
+  /// maximal nodes: partials of `params.rows.size()` rows, one after the other at `nodes`, each
+  /// `partial_floats(rows, d_v)` floats, left to right. The result for a chunk depends on nothing
+  /// but the chunk's keys and the query row.
+  /// `workspace` is aligned to 64 bytes and no smaller than `workspace_bytes`.
+  virtual void decode(const DecodeParams& params, Range chunks, float* nodes,
+                      std::span<std::byte> workspace) const noexcept = 0;
+};
+
+/// All backends compiled in, the fastest first.
+const std::vector<const Backend*>& backends();
+
+/// The backend called `name`; "auto" is the first that this machine can run.
+/// @throws InvalidArgument for an unknown name, Unsupported for one this machine cannot run; both
+///         list what there is.
+const Backend& find_backend(std::string_view name);
+
+}  // namespace mla::kernels

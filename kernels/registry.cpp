@@ -1,0 +1,28 @@
+#include "kernels/backend.h"
+
+#include "core/error.h"
+
+namespace mla::kernels {
+
+const std::vector<const Backend*>& backends() {
+  static const std::vector<const Backend*> list;
+  return list;
+}
+
+const Backend& find_backend(std::string_view name) {
+  std::string choices = "auto";
+  for (const Backend* backend : backends()) {
+    choices += ", " + std::string(backend->name());
+  }
+  for (const Backend* backend : backends()) {
+    if (name != "auto" && name != backend->name()) continue;
+    const std::string reason = backend->why_unavailable();
+    if (reason.empty()) return *backend;
+    if (name == backend->name()) {
+      throw Unsupported("--backend", name, "one this machine can run (" + choices + "): " + reason);
+    }
+  }
+  throw InvalidArgument("--backend", name, "one of " + choices);
+}
+
+}  // namespace mla::kernels
