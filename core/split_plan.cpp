@@ -31,15 +31,16 @@ class ThreadDealer {
 std::vector<WorkItem> work_items(const Batch& batch, std::span<const Piece> pieces) {
   std::vector<WorkItem> items;
   const std::int64_t group = batch.shape.heads_per_kv();
-  for (const Piece& piece : pieces) {
+  for (std::size_t p = 0; p < pieces.size(); ++p) {
+    const Piece& piece = pieces[p];
     const std::int64_t query_len = batch.requests[piece.request].query_len;
     for (std::int64_t g = piece.heads.begin / group; g * group < piece.heads.end; ++g) {
       const Range heads{std::max(piece.heads.begin, g * group),
                         std::min(piece.heads.end, (g + 1) * group)};
       const std::int64_t rows = query_len * heads.size();
       for (std::int64_t row = 0; row < rows; row += kMaxRowsPerItem) {
-        items.push_back({piece.request, g, heads, {row, std::min(rows, row + kMaxRowsPerItem)},
-                         piece.chunks});
+        items.push_back({static_cast<std::int64_t>(p), piece.request, g, heads,
+                         {row, std::min(rows, row + kMaxRowsPerItem)}, piece.chunks});
       }
     }
   }

@@ -19,6 +19,7 @@ inline constexpr std::int64_t kMaxRowsPerItem = 128;
 /// heads.begin), and cut into tiles of kMaxRowsPerItem. The cut does not depend on the rank, so an
 /// item is known by the same fields everywhere.
 struct WorkItem {
+  std::int64_t piece = 0;    ///< index into the rank's pieces
   std::int64_t request = 0;
   std::int64_t kv_head = 0;
   Range heads;   ///< query heads, all of the group that reads `kv_head`
