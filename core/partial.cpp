@@ -11,14 +11,14 @@ void clear_partial(const PartialView& partial) {
   std::fill_n(partial.o, partial.rows * partial.d_v, 0.0F);
 }
 
-void finalize_out(const PartialView& partial, std::int64_t row, float* out) {
-  const float* o = partial.o + row * partial.d_v;
+void finalize_out(const PartialView& partial, std::int64_t row, Range dims, float* out) {
   if (partial.m_log2[row] == kEmptyM) {
-    std::fill_n(out, partial.d_v, 0.0F);
+    std::fill_n(out, dims.size(), 0.0F);
     return;
   }
+  const float* o = partial.o + row * partial.d_v;
   const float l = partial.l[row];
-  for (std::int64_t d = 0; d < partial.d_v; ++d) out[d] = o[d] / l;
+  for (std::int64_t d = dims.begin; d < dims.end; ++d) out[d - dims.begin] = o[d] / l;
 }
 
 float finalize_lse(const PartialView& partial, std::int64_t row) {

@@ -72,8 +72,9 @@ inline float exp2_exact(float x) {
 /// Makes every row the empty partial.
 void clear_partial(const PartialView& partial);
 
-/// Normalises row `row`: out[d_v] = o / l. A row that saw no key gives zeros.
-void finalize_out(const PartialView& partial, std::int64_t row, float* out);
+/// Normalises elements `dims` of row `row`: out[dims.size()] = o / l. A row that saw no key gives
+/// zeros.
+void finalize_out(const PartialView& partial, std::int64_t row, Range dims, float* out);
 
 /// Natural-log log-sum-exp of row `row`: (m + log2 l) ln 2; +inf for a row that saw no key.
 float finalize_lse(const PartialView& partial, std::int64_t row);

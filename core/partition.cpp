@@ -213,9 +213,7 @@ void assign_owners(const Batch& batch, std::int64_t head_slices, Partition& part
     }
   }
   for (int rank = 0; rank < partition.ranks(); ++rank) {
-    for (std::int64_t p = partition.piece_offsets[rank]; p < partition.piece_offsets[rank + 1];
-         ++p) {
-      const Piece& piece = partition.pieces[p];
+    for (const Piece& piece : partition.pieces_of(rank)) {
       Best& b = best[piece.request * num_slices + slice_of_first_head.at(piece.heads.begin)];
       if (piece.chunks.size() > b.chunks) b = {piece.chunks.size(), rank};
     }
@@ -313,13 +311,20 @@ Partition make_partition(const Batch& batch, ShardMode mode, int ranks, const Co
   return best;
 }
 
+int owner_of(const Partition& partition, const Piece& piece) {
+  const auto it = std::lower_bound(
+      partition.ownerships.begin(), partition.ownerships.end(), piece,
+      [](const Ownership& o, const Piece& p) {
+        return std::pair(o.request, o.heads.begin) < std::pair(p.request, p.heads.begin);
+      });
+  return it->owner;
+}
+
 std::vector<RankLoad> loads_of(const Batch& batch, const Partition& partition,
                                const CostModel& cost) {
   const MlaShape& shape = batch.shape;
   std::vector<RankLoad> loads(partition.ranks());
-  std::map<std::pair<std::int64_t, std::int64_t>, int> owner_of;  // (request, first head)
   for (const Ownership& o : partition.ownerships) {
-    owner_of[{o.request, o.heads.begin}] = o.owner;
     const std::int64_t rows = batch.requests[o.request].query_len * o.heads.size();
     loads[o.owner].out_bytes += rows * (shape.d_v * size_of(batch.out_dtype) + 4);
   }
@@ -327,9 +332,7 @@ std::vector<RankLoad> loads_of(const Batch& batch, const Partition& partition,
     RankLoad& load = loads[rank];
     std::unordered_set<std::int32_t> pages;
     std::unordered_set<int> destinations;
-    for (std::int64_t p = partition.piece_offsets[rank]; p < partition.piece_offsets[rank + 1];
-         ++p) {
-      const Piece& piece = partition.pieces[p];
+    for (const Piece& piece : partition.pieces_of(rank)) {
       const Request& request = batch.requests[piece.request];
       const std::int64_t rows = request.query_len * piece.heads.size();
       ++load.pieces;
@@ -344,7 +347,7 @@ std::vector<RankLoad> loads_of(const Batch& batch, const Partition& partition,
         pages.insert(request.block_table.begin() + blocks.begin,
                      request.block_table.begin() + blocks.end);
       }
-      const int owner = owner_of.at({piece.request, piece.heads.begin});
+      const int owner = owner_of(partition, piece);
       if (owner != rank) {
         const std::int64_t nodes = count_maximal_nodes(piece.chunks, batch.num_chunks(request));
         load.partials_sent += nodes;

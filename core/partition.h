@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -59,7 +60,14 @@ struct Partition {
   std::vector<Ownership> ownerships;        ///< by request, then by heads
 
   int ranks() const { return static_cast<int>(piece_offsets.size()) - 1; }
+  std::span<const Piece> pieces_of(int rank) const {
+    return std::span(pieces).subspan(piece_offsets[rank],
+                                     piece_offsets[rank + 1] - piece_offsets[rank]);
+  }
 };
+
+/// Who owns the results that `piece` contributes to.
+int owner_of(const Partition& partition, const Piece& piece);
 
 /// Deals the batch out to `ranks` ranks. With Kind::kKv and kGrid each cut between ranks is moved
 /// to the largest subtree of the canonical tree that begins within 2 % of a rank's share of the

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <utility>
+#include <vector>
+
+#include "core/batch.h"
+#include "core/partial.h"
+#include "core/partition.h"
+#include "core/result.h"
+#include "core/split_plan.h"
+
+namespace mla {
+
+/// The results that one rank owns, as they come into being. Starts with every row as one that sees
+/// no key (out 0, lse +inf), so requests of length 0 need no work.
+class ResultBuilder {
+ public:
+  ResultBuilder(const Batch& batch, const Partition& partition, int rank);
+
+  /// Normalises the root partial of `item` into its rows. Distinct items may be finished by
+  /// different threads at the same time.
+  void finish(const WorkItem& item, const PartialView& root);
+
+  /// The slices, by request, then by heads.
+  std::vector<ResultSlice> take() { return std::move(slices_); }
+
+ private:
+  ResultSlice& slice_of(const WorkItem& item);
+
+  const Batch& batch_;
+  std::vector<ResultSlice> slices_;
+};
+
+}  // namespace mla

@@ -1,0 +1,74 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/aligned_buffer.h"
+#include "core/batch.h"
+#include "core/kv_view.h"
+#include "core/partial_fold.h"
+#include "core/result_builder.h"
+#include "core/split_plan.h"
+#include "kernels/backend.h"
+
+namespace mla::kernels {
+
+/// Where the tensors of one piece lie in this rank's memory.
+struct PieceInputs {
+  const std::int32_t* block_table = nullptr;  ///< valid for the blocks of the piece's chunks
+  const std::uint16_t* q = nullptr;           ///< query 0, head `first_head`
+  std::int64_t first_head = 0;                ///< of the piece
+  std::int64_t q_token_stride = 0;            ///< elements
+  std::int64_t q_head_stride = 0;             ///< elements
+};
+
+/// All tensors of one rank.
+struct RankInputs {
+  KvView kv;
+  std::vector<PieceInputs> pieces;  ///< one per piece, in the order of the partition
+};
+
+/// Partials of an item that other ranks have chunks of: its maximal nodes, left to right.
+struct OpenItem {
+  std::int64_t item = 0;  ///< index into SplitPlan::items
+  std::vector<NodePartial> nodes;
+};
+
+/// One rank's decode: computes the segments of a plan on the plan's number of threads and folds
+/// them over threads. Owns the memory of the partials, so plans of the same sizes can be run again
+/// and again without allocation.
+class LocalDecoder {
+ public:
+  /// All arguments must outlive the decoder.
+  LocalDecoder(const Batch& batch, const SplitPlan& plan, const Backend& backend);
+
+  /// Computes everything. Items whose request lies wholly on this rank are finished into `results`;
+  /// the others are returned, and their partials stay valid until the next run. Local.
+  std::vector<OpenItem> run(const RankInputs& inputs, ResultBuilder& results,
+                            std::atomic<std::int64_t>* chunks_done = nullptr);
+
+  /// Bytes held for partials and scratch.
+  std::int64_t workspace_bytes() const {
+    return static_cast<std::int64_t>(floats_.size() * sizeof(float) + scratch_.size());
+  }
+
+ private:
+  void run_segment(std::int64_t segment, const RankInputs& inputs, ResultBuilder& results,
+                   std::atomic<std::int64_t>* chunks_done, int thread);
+  std::vector<NodePartial> nodes_of(std::int64_t item);
+  float* thread_floats(int thread);
+  std::span<std::byte> thread_scratch(int thread);
+
+  const Batch& batch_;
+  const SplitPlan& plan_;
+  const Backend& backend_;
+  std::int64_t scratch_per_thread_ = 0;
+  std::int64_t floats_per_thread_ = 0;
+  AlignedBuffer<float> floats_;       // the plan's partials, then one partial per thread
+  AlignedBuffer<std::byte> scratch_;  // [threads, scratch_per_thread_]
+};
+
+}  // namespace mla::kernels
