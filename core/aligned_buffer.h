@@ -22,8 +22,8 @@ class AlignedBuffer {
     constexpr std::size_t kLine = 64;
     constexpr std::size_t kHugePage = std::size_t{1} << 21;
     const std::size_t alignment = size * sizeof(T) >= kHugePage ? kHugePage : kLine;
-    const auto bytes = round_up(static_cast<std::int64_t>(size * sizeof(T)),
-                                static_cast<std::int64_t>(alignment));
+    const auto bytes =
+        round_up(static_cast<std::int64_t>(size * sizeof(T)), static_cast<std::int64_t>(alignment));
     data_.reset(static_cast<T*>(std::aligned_alloc(alignment, static_cast<std::size_t>(bytes))));
     if (!data_) throw std::bad_alloc();
   }

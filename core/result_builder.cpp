@@ -16,7 +16,9 @@ void store_row(const PartialView& root, std::int64_t row, DType dtype, std::byte
   for (std::int64_t d = 0; d < root.d_v; d += kBlock) {
     finalize_out(root, row, {d, d + kBlock}, values);
     switch (dtype) {
-      case DType::kFp32: std::memcpy(out + d * 4, values, sizeof values); continue;
+      case DType::kFp32:
+        std::memcpy(out + d * 4, values, sizeof values);
+        continue;
       case DType::kBf16:
         for (int i = 0; i < kBlock; ++i) halves[i] = to_bf16(values[i]).bits;
         break;

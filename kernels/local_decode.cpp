@@ -40,8 +40,7 @@ LocalDecoder::LocalDecoder(const Batch& batch, const SplitPlan& plan, const Back
       round_up(backend.workspace_bytes(batch.shape, batch.chunk_tokens, longest), kLine);
   floats_per_thread_ = partial_floats(most_rows, batch.shape.d_v);
   scratch_ = AlignedBuffer<std::byte>(scratch_per_thread_ * plan.threads());
-  floats_ =
-      AlignedBuffer<float>(plan.float_offsets.back() + floats_per_thread_ * plan.threads());
+  floats_ = AlignedBuffer<float>(plan.float_offsets.back() + floats_per_thread_ * plan.threads());
 }
 
 float* LocalDecoder::thread_floats(int thread) {
@@ -89,8 +88,7 @@ void LocalDecoder::run_segment(std::int64_t segment, const RankInputs& inputs,
   const WorkItem& item = plan_.items[s.item];
   DecodeParams params = params_of(batch_, item, inputs);
   params.chunks_done = chunks_done;
-  const bool whole_request =
-      plan_.float_offsets[segment] == plan_.float_offsets[segment + 1];
+  const bool whole_request = plan_.float_offsets[segment] == plan_.float_offsets[segment + 1];
   float* const nodes =
       whole_request ? thread_floats(thread) : floats_.data() + plan_.float_offsets[segment];
   backend_.decode(params, s.chunks, nodes, thread_scratch(thread));

@@ -1,6 +1,5 @@
-#include "kernels/backend.h"
-
 #include "core/error.h"
+#include "kernels/backend.h"
 
 namespace mla::kernels {
 

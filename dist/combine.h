@@ -1,0 +1,36 @@
+#pragma once
+
+#include <vector>
+
+#include "core/batch.h"
+#include "core/partition.h"
+#include "core/result_builder.h"
+#include "core/split_plan.h"
+#include "dist/communicator.h"
+#include "kernels/local_decode.h"
+
+namespace mla::dist {
+
+/// What an exchange moved, as seen by one rank.
+struct CombineStats {
+  double exchange_seconds = 0;  ///< packing, sending, waiting
+  double merge_seconds = 0;
+  std::int64_t partials_sent = 0;
+  std::int64_t bytes_sent = 0;
+};
+
+/// Sends the partials of requests that other ranks own to their owners, receives those of the
+/// requests this rank owns, and merges them along the canonical tree into `results`.
+///
+///   before: every rank has the maximal nodes of its own chunks      rank 0 |a0..2| rank 1 |a3
+///   b0..4| after:  the owner of a request has its root, hence its results  rank 0 |a    | rank 1
+///   |b       |
+///
+/// `open` are the items of `plan` (this rank's) that the local decode left unfinished. Collective
+/// over the ranks that share a request; the bytes of the results do not depend on the partition.
+/// @throws MpiError if a peer breaks the protocol.
+CombineStats combine(const Communicator& comm, const Batch& batch, const Partition& partition,
+                     const SplitPlan& plan, const std::vector<kernels::OpenItem>& open, int threads,
+                     ResultBuilder& results);
+
+}  // namespace mla::dist
