@@ -37,7 +37,7 @@ void check_inline_bytes(const std::string& field, const TensorSource& source, st
   }
 }
 
-void check_header(const Batch& batch) {
+void check_sizes(const Batch& batch) {
   const MlaShape& shape = batch.shape;
   check_range("shape.h_q", shape.h_q, 1, kMaxHeads);
   check_range("shape.h_kv", shape.h_kv, 1, kMaxHeads);
@@ -77,8 +77,37 @@ void check_header(const Batch& batch) {
   }
 }
 
-void check_request(const Batch& batch, const Request& request, const std::string& field,
-                   ValidateFor purpose) {
+}  // namespace
+
+Range blocks_of(const Batch& batch, const Request& request, Range chunks) {
+  if (chunks.empty()) return {};
+  const std::int64_t last_token = std::min(chunks.end * batch.chunk_tokens, request.context_len);
+  return {chunks.begin * batch.chunk_tokens / batch.page_block_size,
+          ceil_div(last_token, batch.page_block_size)};
+}
+
+void validate_header(const Batch& batch, ValidateFor purpose) {
+  check_sizes(batch);
+  if (batch.kv_cache.kind == TensorSource::Kind::kNone && purpose == ValidateFor::kDecoding) {
+    throw FormatError("kv_cache", "no source (this batch holds lengths only)",
+                      "safetensors, inline data or a generator");
+  }
+  check_inline_bytes("kv_cache", batch.kv_cache, batch.num_pages * batch.page_elements(),
+                     batch.dtype);
+  if (batch.requests.empty()) throw FormatError("requests", "0", "at least 1");
+  std::unordered_set<std::string_view> ids;
+  for (std::size_t i = 0; i < batch.requests.size(); ++i) {
+    if (!ids.insert(batch.requests[i].custom_id).second) {
+      throw FormatError("requests[" + std::to_string(i) + "].custom_id",
+                        "'" + batch.requests[i].custom_id + "'",
+                        "an id that no earlier request has");
+    }
+  }
+}
+
+void validate_request(const Batch& batch, std::int64_t index, ValidateFor purpose) {
+  const Request& request = batch.requests[index];
+  const std::string field = "requests[" + std::to_string(index) + "]";
   if (request.custom_id.empty() ||
       static_cast<std::int64_t>(request.custom_id.size()) > kMaxCustomIdBytes) {
     throw FormatError(field + ".custom_id", std::to_string(request.custom_id.size()) + " bytes",
@@ -110,34 +139,11 @@ void check_request(const Batch& batch, const Request& request, const std::string
                      request.query_len * batch.shape.h_q * batch.shape.d_qk, batch.dtype);
 }
 
-}  // namespace
-
-Range blocks_of(const Batch& batch, const Request& request, Range chunks) {
-  if (chunks.empty()) return {};
-  const std::int64_t last_token = std::min(chunks.end * batch.chunk_tokens, request.context_len);
-  return {chunks.begin * batch.chunk_tokens / batch.page_block_size,
-          ceil_div(last_token, batch.page_block_size)};
-}
-
 void validate(const Batch& batch, ValidateFor purpose) {
-  check_header(batch);
-  if (batch.requests.empty()) throw FormatError("requests", "0", "at least 1");
-  std::unordered_set<std::string_view> ids;
+  validate_header(batch, purpose);
   for (std::size_t i = 0; i < batch.requests.size(); ++i) {
-    const Request& request = batch.requests[i];
-    const std::string field = "requests[" + std::to_string(i) + "]";
-    check_request(batch, request, field, purpose);
-    if (!ids.insert(request.custom_id).second) {
-      throw FormatError(field + ".custom_id", "'" + request.custom_id + "'",
-                        "an id that no earlier request has");
-    }
+    validate_request(batch, static_cast<std::int64_t>(i), purpose);
   }
-  if (batch.kv_cache.kind == TensorSource::Kind::kNone && purpose == ValidateFor::kDecoding) {
-    throw FormatError("kv_cache", "no source (this batch holds lengths only)",
-                      "safetensors, inline data or a generator");
-  }
-  check_inline_bytes("kv_cache", batch.kv_cache, batch.num_pages * batch.page_elements(),
-                     batch.dtype);
 }
 
 }  // namespace mla

@@ -89,4 +89,10 @@ enum class ValidateFor : std::uint8_t { kPlanning, kDecoding };
 /// @throws FormatError naming the first wrong field, as in `requests[3].context_len`.
 void validate(const Batch& batch, ValidateFor purpose);
 
+/// The part of `validate` that concerns no single request, and that ids differ.
+void validate_header(const Batch& batch, ValidateFor purpose);
+
+/// The part of `validate` that concerns request `index` alone; the header must be valid.
+void validate_request(const Batch& batch, std::int64_t index, ValidateFor purpose);
+
 }  // namespace mla
