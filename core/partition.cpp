@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <compare>
 #include <limits>
 #include <map>
 #include <numeric>
@@ -22,6 +23,8 @@ constexpr double kSnapTolerance = 0.02;  // of one rank's ideal share, to each s
 struct Place {
   std::int64_t request = 0;
   std::int64_t chunk = 0;
+
+  friend auto operator<=>(const Place&, const Place&) = default;
 };
 
 /// All chunks of all requests laid end to end.
@@ -42,6 +45,7 @@ class FlatChunks {
                cost.chunk(batch, request, chunks - 1, heads);
     }
     cost_before_.push_back(total);
+    full_chunk_cost_.push_back(0);
   }
 
   double total() const { return cost_before_.back(); }
@@ -106,7 +110,7 @@ class FlatChunks {
 
   const Batch& batch_;
   std::vector<double> cost_before_;      // [requests + 1]
-  std::vector<double> full_chunk_cost_;  // [requests]
+  std::vector<double> full_chunk_cost_;  // [requests + 1], as end() is a place too
 };
 
 std::vector<Place> flat_cut(const Batch& batch, std::int64_t heads, std::int64_t parts,
@@ -116,8 +120,7 @@ std::vector<Place> flat_cut(const Batch& batch, std::int64_t heads, std::int64_t
   std::vector<Place> cuts{flat.begin()};
   for (std::int64_t part = 1; part < parts; ++part) {
     const Place place = flat.snap(share * static_cast<double>(part), share * kSnapTolerance);
-    const bool behind = flat.cost_before(place) < flat.cost_before(cuts.back());
-    cuts.push_back(behind ? cuts.back() : place);
+    cuts.push_back(std::max(cuts.back(), place));
   }
   cuts.push_back(flat.end());
   return cuts;
@@ -157,8 +160,7 @@ Partition batch_partition(const Batch& batch, ShardMode mode, int ranks, const C
   const FlatChunks flat(batch, batch.shape.h_q, cost);
   const auto num_requests = static_cast<std::int64_t>(batch.requests.size());
   const auto cost_of = [&](std::int64_t r) {
-    return flat.cost_before({r + 1 == num_requests ? num_requests : r + 1, 0}) -
-           flat.cost_before({r, 0});
+    return flat.cost_before({r + 1, 0}) - flat.cost_before({r, 0});
   };
   std::vector<std::int64_t> longest_first(num_requests);
   std::iota(longest_first.begin(), longest_first.end(), 0);
