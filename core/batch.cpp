@@ -27,8 +27,8 @@ void check_range(const std::string& field, std::int64_t value, std::int64_t leas
   }
 }
 
-void check_inline_bytes(const std::string& field, const TensorSource& source,
-                        std::int64_t elements, DType dtype) {
+void check_inline_bytes(const std::string& field, const TensorSource& source, std::int64_t elements,
+                        DType dtype) {
   if (source.kind != TensorSource::Kind::kInline) return;
   const std::int64_t expected = elements * size_of(dtype);
   if (static_cast<std::int64_t>(source.bytes.size()) != expected) {
@@ -114,8 +114,7 @@ void check_request(const Batch& batch, const Request& request, const std::string
 
 Range blocks_of(const Batch& batch, const Request& request, Range chunks) {
   if (chunks.empty()) return {};
-  const std::int64_t last_token =
-      std::min(chunks.end * batch.chunk_tokens, request.context_len);
+  const std::int64_t last_token = std::min(chunks.end * batch.chunk_tokens, request.context_len);
   return {chunks.begin * batch.chunk_tokens / batch.page_block_size,
           ceil_div(last_token, batch.page_block_size)};
 }

@@ -15,10 +15,10 @@ inline constexpr std::int64_t kDefaultChunkTokens = 512;
 
 /// Sizes of the absorbed ("MQA-mode") MLA decode operator, as FlashMLA defines it.
 struct MlaShape {
-  std::int64_t h_q = 0;    ///< query heads
-  std::int64_t h_kv = 1;   ///< heads of the cache; 1 for MLA. h_q % h_kv == 0
-  std::int64_t d_qk = 0;   ///< elements of a query and of a cache row: d_v latent, the rest rope
-  std::int64_t d_v = 0;    ///< the first elements of a cache row, which are V too
+  std::int64_t h_q = 0;   ///< query heads
+  std::int64_t h_kv = 1;  ///< heads of the cache; 1 for MLA. h_q % h_kv == 0
+  std::int64_t d_qk = 0;  ///< elements of a query and of a cache row: d_v latent, the rest rope
+  std::int64_t d_v = 0;   ///< the first elements of a cache row, which are V too
 
   std::int64_t heads_per_kv() const { return h_q / h_kv; }
   friend bool operator==(const MlaShape&, const MlaShape&) = default;

@@ -75,8 +75,7 @@ bool TreeFold::combine() {
 void TreeFold::promote_lone_nodes() {
   TreeNode& top = stack_[size_ - 1];
   const int root = root_level(num_chunks_);
-  while (top.level < root && top.index % 2 == 0 &&
-         (top.index + 1) << top.level >= num_chunks_) {
+  while (top.level < root && top.index % 2 == 0 && (top.index + 1) << top.level >= num_chunks_) {
     top = {top.level + 1, top.index / 2};
   }
 }

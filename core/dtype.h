@@ -13,7 +13,9 @@ enum class DType : std::uint8_t { kBf16 = 1, kFp16 = 2, kFp32 = 3 };
 std::string_view name_of(DType dtype);
 
 /// Bytes of one element.
-constexpr std::int64_t size_of(DType dtype) { return dtype == DType::kFp32 ? 4 : 2; }
+constexpr std::int64_t size_of(DType dtype) {
+  return dtype == DType::kFp32 ? 4 : 2;
+}
 
 /// bfloat16 storage: the upper half of an IEEE binary32.
 struct Bf16 {

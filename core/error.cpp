@@ -28,10 +28,9 @@ MpiError::MpiError(std::string_view call, std::string_view reason)
     : Error(ExitCode::kPeerLost, std::string(call) + ": " + std::string(reason)) {}
 
 IoError::IoError(std::string_view action, std::string_view path, int os_error)
-    : Error(ExitCode::kIo, "cannot " + std::string(action) + " '" + std::string(path) + "'" +
-                               (os_error != 0
-                                    ? ": " + std::error_code(os_error, std::generic_category())
-                                                 .message()
-                                    : std::string())) {}
+    : Error(ExitCode::kIo,
+            "cannot " + std::string(action) + " '" + std::string(path) + "'" +
+                (os_error != 0 ? ": " + std::error_code(os_error, std::generic_category()).message()
+                               : std::string())) {}
 
 }  // namespace mla

@@ -62,12 +62,13 @@ class FlatChunks {
     Place best = first;
     std::optional<int> best_alignment;
     double best_distance = std::abs(cost_before(first) - ideal);
-    for (Place place = first; ; place = next(place)) {
+    for (Place place = first;; place = next(place)) {
       const double position = cost_before(place);
       const double distance = std::abs(position - ideal);
       if (distance <= tolerance) {
-        const int alignment = place.chunk == 0 ? std::numeric_limits<int>::max()
-                                               : std::countr_zero(static_cast<std::uint64_t>(place.chunk));
+        const int alignment = place.chunk == 0
+                                  ? std::numeric_limits<int>::max()
+                                  : std::countr_zero(static_cast<std::uint64_t>(place.chunk));
         if (!best_alignment || alignment > *best_alignment ||
             (alignment == *best_alignment && distance < best_distance)) {
           best_alignment = alignment;
@@ -98,8 +99,7 @@ class FlatChunks {
 
   Place last_place_at_or_before(double position) const {
     const auto after = std::upper_bound(cost_before_.begin(), cost_before_.end() - 1, position);
-    const std::int64_t request =
-        std::max<std::int64_t>(0, after - cost_before_.begin() - 1);
+    const std::int64_t request = std::max<std::int64_t>(0, after - cost_before_.begin() - 1);
     if (request >= num_requests()) return end();
     const std::int64_t chunks = batch_.num_chunks(batch_.requests[request]);
     if (chunks == 0) return {request, 0};
@@ -164,11 +164,10 @@ Partition batch_partition(const Batch& batch, ShardMode mode, int ranks, const C
   };
   std::vector<std::int64_t> longest_first(num_requests);
   std::iota(longest_first.begin(), longest_first.end(), 0);
-  std::stable_sort(longest_first.begin(), longest_first.end(),
-                   [&](std::int64_t a, std::int64_t b) {
-                     return batch.num_chunks(batch.requests[a]) * batch.requests[a].query_len >
-                            batch.num_chunks(batch.requests[b]) * batch.requests[b].query_len;
-                   });
+  std::stable_sort(longest_first.begin(), longest_first.end(), [&](std::int64_t a, std::int64_t b) {
+    return batch.num_chunks(batch.requests[a]) * batch.requests[a].query_len >
+           batch.num_chunks(batch.requests[b]) * batch.requests[b].query_len;
+  });
   std::vector<double> load(ranks, 0);
   std::vector<std::vector<std::int64_t>> requests_of(ranks);
   for (const std::int64_t request : longest_first) {
@@ -234,13 +233,18 @@ Partition fixed_partition(const Batch& batch, ShardMode mode, int ranks, const C
   std::int64_t head_slices = 1;
   std::int64_t kv_slices = 1;
   switch (mode.kind) {
-    case ShardMode::Kind::kHeads: head_slices = ranks; break;
-    case ShardMode::Kind::kKv: kv_slices = ranks; break;
+    case ShardMode::Kind::kHeads:
+      head_slices = ranks;
+      break;
+    case ShardMode::Kind::kKv:
+      kv_slices = ranks;
+      break;
     case ShardMode::Kind::kGrid:
       head_slices = mode.head_slices;
       kv_slices = mode.kv_slices;
       break;
-    default: break;
+    default:
+      break;
   }
   Partition partition = mode.kind == ShardMode::Kind::kBatch
                             ? batch_partition(batch, mode, ranks, cost)
@@ -279,9 +283,9 @@ ShardMode parse_shard_mode(std::string_view text, int ranks) {
             mode.head_slices * mode.kv_slices == ranks) {
           return mode;
         }
-        throw InvalidArgument("--mode", text,
-                              "a grid whose H times K is the number of ranks, " +
-                                  std::to_string(ranks));
+        throw InvalidArgument(
+            "--mode", text,
+            "a grid whose H times K is the number of ranks, " + std::to_string(ranks));
       }
     }
   }
@@ -290,10 +294,14 @@ ShardMode parse_shard_mode(std::string_view text, int ranks) {
 
 std::string to_string(const ShardMode& mode) {
   switch (mode.kind) {
-    case ShardMode::Kind::kAuto: return "auto";
-    case ShardMode::Kind::kHeads: return "heads";
-    case ShardMode::Kind::kKv: return "kv";
-    case ShardMode::Kind::kBatch: return "batch";
+    case ShardMode::Kind::kAuto:
+      return "auto";
+    case ShardMode::Kind::kHeads:
+      return "heads";
+    case ShardMode::Kind::kKv:
+      return "kv";
+    case ShardMode::Kind::kBatch:
+      return "batch";
     case ShardMode::Kind::kGrid:
       return "grid:" + std::to_string(mode.head_slices) + "x" + std::to_string(mode.kv_slices);
   }
@@ -364,9 +372,9 @@ std::vector<RankLoad> loads_of(const Batch& batch, const Partition& partition,
 double predicted_cost(const std::vector<RankLoad>& loads, const CostModel& cost) {
   double slowest = 0;
   for (const RankLoad& load : loads) {
-    slowest = std::max(slowest, load.cost +
-                                    static_cast<double>(load.bytes_sent) * cost.flop_per_wire_byte +
-                                    static_cast<double>(load.messages_sent) * cost.flop_per_message);
+    slowest = std::max(slowest,
+                       load.cost + static_cast<double>(load.bytes_sent) * cost.flop_per_wire_byte +
+                           static_cast<double>(load.messages_sent) * cost.flop_per_message);
   }
   return slowest;
 }

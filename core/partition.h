@@ -53,7 +53,7 @@ struct Ownership {
 
 /// Who does what. A pure function of the batch's sizes, so every rank computes the same one.
 struct Partition {
-  ShardMode mode;  ///< never kAuto
+  ShardMode mode;                           ///< never kAuto
   std::vector<std::int64_t> piece_offsets;  ///< [ranks + 1] into `pieces`
   std::vector<Piece> pieces;                ///< by rank, then by request
   std::vector<Ownership> ownerships;        ///< by request, then by heads
@@ -69,10 +69,10 @@ Partition make_partition(const Batch& batch, ShardMode mode, int ranks, const Co
 
 /// What a partition means for one rank.
 struct RankLoad {
-  double cost = 0;                 ///< predicted compute, FLOP-equivalents
-  std::int64_t pieces = 0;         ///< (rank, request, heads) triples
-  std::int64_t kv_pages = 0;       ///< distinct cache pages it reads
-  std::int64_t kv_bytes = 0;       ///< of those pages
+  double cost = 0;            ///< predicted compute, FLOP-equivalents
+  std::int64_t pieces = 0;    ///< (rank, request, heads) triples
+  std::int64_t kv_pages = 0;  ///< distinct cache pages it reads
+  std::int64_t kv_bytes = 0;  ///< of those pages
   std::int64_t q_bytes = 0;
   std::int64_t out_bytes = 0;      ///< results it owns, lse included
   std::int64_t partials_sent = 0;  ///< tree nodes on the wire, each of one head range of a request

@@ -12,10 +12,10 @@ namespace mla {
 
 /// Finished results of some heads of one request, as their owner writes them.
 struct ResultSlice {
-  std::int64_t request = 0;    ///< position in the batch
+  std::int64_t request = 0;  ///< position in the batch
   Range heads;
   std::vector<std::byte> out;  ///< [query_len, heads.size(), d_v] of the batch's out_dtype
-  std::vector<float> lse;      ///< [query_len, heads.size()], natural log; +inf where no key is seen
+  std::vector<float> lse;  ///< [query_len, heads.size()], natural log; +inf where no key is seen
 
   friend bool operator==(const ResultSlice&, const ResultSlice&) = default;
 };

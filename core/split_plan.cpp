@@ -39,8 +39,12 @@ std::vector<WorkItem> work_items(const Batch& batch, std::span<const Piece> piec
                         std::min(piece.heads.end, (g + 1) * group)};
       const std::int64_t rows = query_len * heads.size();
       for (std::int64_t row = 0; row < rows; row += kMaxRowsPerItem) {
-        items.push_back({static_cast<std::int64_t>(p), piece.request, g, heads,
-                         {row, std::min(rows, row + kMaxRowsPerItem)}, piece.chunks});
+        items.push_back({static_cast<std::int64_t>(p),
+                         piece.request,
+                         g,
+                         heads,
+                         {row, std::min(rows, row + kMaxRowsPerItem)},
+                         piece.chunks});
       }
     }
   }

@@ -19,7 +19,7 @@ inline constexpr std::int64_t kMaxRowsPerItem = 128;
 /// heads.begin), and cut into tiles of kMaxRowsPerItem. The cut does not depend on the rank, so an
 /// item is known by the same fields everywhere.
 struct WorkItem {
-  std::int64_t piece = 0;    ///< index into the rank's pieces
+  std::int64_t piece = 0;  ///< index into the rank's pieces
   std::int64_t request = 0;
   std::int64_t kv_head = 0;
   Range heads;   ///< query heads, all of the group that reads `kv_head`
@@ -44,9 +44,9 @@ struct Segment {
 /// into runs of equal cost. Segments cover every chunk of every item once, in order.
 struct SplitPlan {
   std::vector<WorkItem> items;
-  std::vector<Segment> segments;               ///< by thread, then by item, then by chunk
-  std::vector<std::int64_t> thread_offsets;    ///< [threads + 1] into `segments`
-  std::vector<std::int64_t> item_offsets;      ///< [items + 1] into `segments`
+  std::vector<Segment> segments;             ///< by thread, then by item, then by chunk
+  std::vector<std::int64_t> thread_offsets;  ///< [threads + 1] into `segments`
+  std::vector<std::int64_t> item_offsets;    ///< [items + 1] into `segments`
   /// [segments + 1] into a float array that holds one partial for each maximal tree node of each
   /// segment. A segment that covers its whole request has no place there: its thread finishes it at
   /// once, so memory does not grow with the number of requests.
