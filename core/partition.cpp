@@ -8,11 +8,8 @@
 #include <map>
 #include <numeric>
 #include <optional>
-#include <unordered_set>
 
-#include "core/chunk_tree.h"
 #include "core/error.h"
-#include "core/partial.h"
 
 namespace mla {
 namespace {
@@ -314,69 +311,14 @@ Partition make_partition(const Batch& batch, ShardMode mode, int ranks, const Co
   double best_cost = std::numeric_limits<double>::infinity();
   for (const ShardMode candidate : auto_candidates(ranks, batch.shape.h_q)) {
     Partition partition = fixed_partition(batch, candidate, ranks, cost);
-    const double predicted = predicted_cost(loads_of(batch, partition, cost), cost);
+    const double predicted =
+        predicted_cost(loads_of(batch, partition, cost, CountPages::kNo), cost);
     if (predicted < best_cost) {
       best_cost = predicted;
       best = std::move(partition);
     }
   }
   return best;
-}
-
-std::vector<RankLoad> loads_of(const Batch& batch, const Partition& partition,
-                               const CostModel& cost) {
-  const MlaShape& shape = batch.shape;
-  std::vector<RankLoad> loads(partition.ranks());
-  std::map<std::pair<std::int64_t, std::int64_t>, int> owner_of;  // (request, first head)
-  for (const Ownership& o : partition.ownerships) {
-    owner_of[{o.request, o.heads.begin}] = o.owner;
-    const std::int64_t rows = batch.requests[o.request].query_len * o.heads.size();
-    loads[o.owner].out_bytes += rows * (shape.d_v * size_of(batch.out_dtype) + 4);
-  }
-  for (int rank = 0; rank < partition.ranks(); ++rank) {
-    RankLoad& load = loads[rank];
-    std::unordered_set<std::int32_t> pages;
-    std::unordered_set<int> destinations;
-    for (std::int64_t p = partition.piece_offsets[rank]; p < partition.piece_offsets[rank + 1];
-         ++p) {
-      const Piece& piece = partition.pieces[p];
-      const Request& request = batch.requests[piece.request];
-      const std::int64_t rows = request.query_len * piece.heads.size();
-      ++load.pieces;
-      load.q_bytes += rows * shape.d_qk * size_of(batch.dtype);
-      for (std::int64_t chunk = piece.chunks.begin; chunk < piece.chunks.end; ++chunk) {
-        load.cost += cost.chunk(batch, request, chunk, piece.heads.size());
-      }
-      const Range blocks = blocks_of(batch, request, piece.chunks);
-      if (request.block_table.empty()) {
-        load.kv_pages += blocks.size();
-      } else {
-        pages.insert(request.block_table.begin() + blocks.begin,
-                     request.block_table.begin() + blocks.end);
-      }
-      const int owner = owner_of.at({piece.request, piece.heads.begin});
-      if (owner != rank) {
-        const std::int64_t nodes = count_maximal_nodes(piece.chunks, batch.num_chunks(request));
-        load.partials_sent += nodes;
-        load.bytes_sent += nodes * rows * (shape.d_v + 2) * 4;
-        destinations.insert(owner);
-      }
-    }
-    load.kv_pages += static_cast<std::int64_t>(pages.size());
-    load.kv_bytes = load.kv_pages * batch.page_elements() * size_of(batch.dtype);
-    load.messages_sent = static_cast<std::int64_t>(destinations.size());
-  }
-  return loads;
-}
-
-double predicted_cost(const std::vector<RankLoad>& loads, const CostModel& cost) {
-  double slowest = 0;
-  for (const RankLoad& load : loads) {
-    slowest = std::max(slowest,
-                       load.cost + static_cast<double>(load.bytes_sent) * cost.flop_per_wire_byte +
-                           static_cast<double>(load.messages_sent) * cost.flop_per_message);
-  }
-  return slowest;
 }
 
 }  // namespace mla
