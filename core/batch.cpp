@@ -129,7 +129,7 @@ void validate_request(const Batch& batch, std::int64_t index, ValidateFor purpos
     const std::int64_t page = request.block_table[b];
     if (page < 0 || page >= batch.num_pages) {
       throw FormatError(field + ".block_table[" + std::to_string(b) + "]", std::to_string(page),
-                        "a page from 0 to " + std::to_string(batch.num_pages - 1));
+                        "at least 0 and below num_pages, " + std::to_string(batch.num_pages));
     }
   }
   if (request.q.kind == TensorSource::Kind::kNone && purpose == ValidateFor::kDecoding) {

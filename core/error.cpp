@@ -1,6 +1,8 @@
 #include "core/error.h"
 
+#include <algorithm>
 #include <system_error>
+#include <utility>
 
 namespace mla {
 namespace {
@@ -9,7 +11,17 @@ std::string sentence(std::string_view field, std::string_view value, std::string
   return std::string(field) + ": " + std::string(value) + "; expected " + std::string(expected);
 }
 
+std::string one_line(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(),
+      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, '?');
+  return text;
+}
+
 }  // namespace
+
+Error::Error(ExitCode exit_code, std::string line)
+    : std::runtime_error(one_line(std::move(line))), exit_code_(exit_code) {}
 
 InvalidArgument::InvalidArgument(std::string_view field, std::string_view value,
                                  std::string_view expected)

@@ -22,8 +22,8 @@ enum class ExitCode : int {
 /// expected; `exit_code()` is what a command that dies of it returns.
 class Error : public std::runtime_error {
  public:
-  Error(ExitCode exit_code, const std::string& line)
-      : std::runtime_error(line), exit_code_(exit_code) {}
+  /// Control characters of `line` (of a file's name, say) become '?', so that it is one line.
+  Error(ExitCode exit_code, std::string line);
   ExitCode exit_code() const { return exit_code_; }
 
  private:

@@ -3,15 +3,13 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <compare>
 #include <limits>
 #include <map>
 #include <numeric>
 #include <optional>
-#include <unordered_set>
 
-#include "core/chunk_tree.h"
 #include "core/error.h"
-#include "core/partial.h"
 
 namespace mla {
 namespace {
@@ -22,6 +20,8 @@ constexpr double kSnapTolerance = 0.02;  // of one rank's ideal share, to each s
 struct Place {
   std::int64_t request = 0;
   std::int64_t chunk = 0;
+
+  friend auto operator<=>(const Place&, const Place&) = default;
 };
 
 /// All chunks of all requests laid end to end.
@@ -42,6 +42,7 @@ class FlatChunks {
                cost.chunk(batch, request, chunks - 1, heads);
     }
     cost_before_.push_back(total);
+    full_chunk_cost_.push_back(0);
   }
 
   double total() const { return cost_before_.back(); }
@@ -106,7 +107,7 @@ class FlatChunks {
 
   const Batch& batch_;
   std::vector<double> cost_before_;      // [requests + 1]
-  std::vector<double> full_chunk_cost_;  // [requests]
+  std::vector<double> full_chunk_cost_;  // [requests + 1], as end() is a place too
 };
 
 std::vector<Place> flat_cut(const Batch& batch, std::int64_t heads, std::int64_t parts,
@@ -116,8 +117,7 @@ std::vector<Place> flat_cut(const Batch& batch, std::int64_t heads, std::int64_t
   std::vector<Place> cuts{flat.begin()};
   for (std::int64_t part = 1; part < parts; ++part) {
     const Place place = flat.snap(share * static_cast<double>(part), share * kSnapTolerance);
-    const bool behind = flat.cost_before(place) < flat.cost_before(cuts.back());
-    cuts.push_back(behind ? cuts.back() : place);
+    cuts.push_back(std::max(cuts.back(), place));
   }
   cuts.push_back(flat.end());
   return cuts;
@@ -157,15 +157,12 @@ Partition batch_partition(const Batch& batch, ShardMode mode, int ranks, const C
   const FlatChunks flat(batch, batch.shape.h_q, cost);
   const auto num_requests = static_cast<std::int64_t>(batch.requests.size());
   const auto cost_of = [&](std::int64_t r) {
-    return flat.cost_before({r + 1 == num_requests ? num_requests : r + 1, 0}) -
-           flat.cost_before({r, 0});
+    return flat.cost_before({r + 1, 0}) - flat.cost_before({r, 0});
   };
   std::vector<std::int64_t> longest_first(num_requests);
   std::iota(longest_first.begin(), longest_first.end(), 0);
-  std::stable_sort(longest_first.begin(), longest_first.end(), [&](std::int64_t a, std::int64_t b) {
-    return batch.num_chunks(batch.requests[a]) * batch.requests[a].query_len >
-           batch.num_chunks(batch.requests[b]) * batch.requests[b].query_len;
-  });
+  std::stable_sort(longest_first.begin(), longest_first.end(),
+                   [&](std::int64_t a, std::int64_t b) { return cost_of(a) > cost_of(b); });
   std::vector<double> load(ranks, 0);
   std::vector<std::vector<std::int64_t>> requests_of(ranks);
   for (const std::int64_t request : longest_first) {
@@ -310,7 +307,8 @@ Partition make_partition(const Batch& batch, ShardMode mode, int ranks, const Co
   double best_cost = std::numeric_limits<double>::infinity();
   for (const ShardMode candidate : auto_candidates(ranks, batch.shape.h_q)) {
     Partition partition = fixed_partition(batch, candidate, ranks, cost);
-    const double predicted = predicted_cost(loads_of(batch, partition, cost), cost);
+    const double predicted =
+        predicted_cost(loads_of(batch, partition, cost, CountPages::kNo), cost);
     if (predicted < best_cost) {
       best_cost = predicted;
       best = std::move(partition);
@@ -326,58 +324,6 @@ int owner_of(const Partition& partition, const Piece& piece) {
                                             std::pair(p.request, p.heads.begin);
                                    });
   return it->owner;
-}
-
-std::vector<RankLoad> loads_of(const Batch& batch, const Partition& partition,
-                               const CostModel& cost) {
-  const MlaShape& shape = batch.shape;
-  std::vector<RankLoad> loads(partition.ranks());
-  for (const Ownership& o : partition.ownerships) {
-    const std::int64_t rows = batch.requests[o.request].query_len * o.heads.size();
-    loads[o.owner].out_bytes += rows * (shape.d_v * size_of(batch.out_dtype) + 4);
-  }
-  for (int rank = 0; rank < partition.ranks(); ++rank) {
-    RankLoad& load = loads[rank];
-    std::unordered_set<std::int32_t> pages;
-    std::unordered_set<int> destinations;
-    for (const Piece& piece : partition.pieces_of(rank)) {
-      const Request& request = batch.requests[piece.request];
-      const std::int64_t rows = request.query_len * piece.heads.size();
-      ++load.pieces;
-      load.q_bytes += rows * shape.d_qk * size_of(batch.dtype);
-      for (std::int64_t chunk = piece.chunks.begin; chunk < piece.chunks.end; ++chunk) {
-        load.cost += cost.chunk(batch, request, chunk, piece.heads.size());
-      }
-      const Range blocks = blocks_of(batch, request, piece.chunks);
-      if (request.block_table.empty()) {
-        load.kv_pages += blocks.size();
-      } else {
-        pages.insert(request.block_table.begin() + blocks.begin,
-                     request.block_table.begin() + blocks.end);
-      }
-      const int owner = owner_of(partition, piece);
-      if (owner != rank) {
-        const std::int64_t nodes = count_maximal_nodes(piece.chunks, batch.num_chunks(request));
-        load.partials_sent += nodes;
-        load.bytes_sent += nodes * rows * (shape.d_v + 2) * 4;
-        destinations.insert(owner);
-      }
-    }
-    load.kv_pages += static_cast<std::int64_t>(pages.size());
-    load.kv_bytes = load.kv_pages * batch.page_elements() * size_of(batch.dtype);
-    load.messages_sent = static_cast<std::int64_t>(destinations.size());
-  }
-  return loads;
-}
-
-double predicted_cost(const std::vector<RankLoad>& loads, const CostModel& cost) {
-  double slowest = 0;
-  for (const RankLoad& load : loads) {
-    slowest = std::max(slowest,
-                       load.cost + static_cast<double>(load.bytes_sent) * cost.flop_per_wire_byte +
-                           static_cast<double>(load.messages_sent) * cost.flop_per_message);
-  }
-  return slowest;
 }
 
 }  // namespace mla

@@ -88,9 +88,14 @@ struct RankLoad {
   std::int64_t messages_sent = 0;  ///< ranks it sends to
 };
 
+/// Whether to look at block tables: the only part of the loads that takes time.
+enum class CountPages : std::uint8_t { kNo, kYes };
+
 /// One entry per rank. Where the batch has no block tables, every request counts pages of its own.
+/// Without `count_pages`, kv_pages and kv_bytes stay 0.
 std::vector<RankLoad> loads_of(const Batch& batch, const Partition& partition,
-                               const CostModel& cost = {});
+                               const CostModel& cost = {},
+                               CountPages count_pages = CountPages::kYes);
 
 /// Predicted time of the slowest rank, in FLOP-equivalents: compute, then exchange.
 double predicted_cost(const std::vector<RankLoad>& loads, const CostModel& cost = {});

@@ -1,0 +1,83 @@
+#include <algorithm>
+#include <span>
+#include <unordered_set>
+
+#include "core/chunk_tree.h"
+#include "core/partition.h"
+
+namespace mla {
+namespace {
+
+/// All chunks of a request but its last cost the same.
+double compute_cost(const Batch& batch, const Piece& piece, const CostModel& cost) {
+  const Request& request = batch.requests[piece.request];
+  const std::int64_t heads = piece.heads.size();
+  const double last = cost.chunk(batch, request, piece.chunks.end - 1, heads);
+  if (piece.chunks.size() == 1) return last;
+  const double each = cost.chunk(batch, request, piece.chunks.begin, heads);
+  return each * static_cast<double>(piece.chunks.size() - 1) + last;
+}
+
+void add_work(const Batch& batch, const Partition& partition, int rank, const CostModel& cost,
+              RankLoad& load) {
+  const MlaShape& shape = batch.shape;
+  std::unordered_set<int> destinations;
+  for (const Piece& piece : partition.pieces_of(rank)) {
+    const Request& request = batch.requests[piece.request];
+    const std::int64_t rows = request.query_len * piece.heads.size();
+    ++load.pieces;
+    load.cost += compute_cost(batch, piece, cost);
+    load.q_bytes += rows * shape.d_qk * size_of(batch.dtype);
+    const int owner = owner_of(partition, piece);
+    if (owner == rank) continue;
+    const std::int64_t nodes = count_maximal_nodes(piece.chunks, batch.num_chunks(request));
+    load.partials_sent += nodes;
+    load.bytes_sent += nodes * rows * (shape.d_v + 2) * 4;
+    destinations.insert(owner);
+  }
+  load.messages_sent = static_cast<std::int64_t>(destinations.size());
+}
+
+void add_pages(const Batch& batch, std::span<const Piece> pieces, RankLoad& load) {
+  std::unordered_set<std::int32_t> pages;
+  for (const Piece& piece : pieces) {
+    const Request& request = batch.requests[piece.request];
+    const Range blocks = blocks_of(batch, request, piece.chunks);
+    if (request.block_table.empty()) {
+      load.kv_pages += blocks.size();
+    } else {
+      pages.insert(request.block_table.begin() + blocks.begin,
+                   request.block_table.begin() + blocks.end);
+    }
+  }
+  load.kv_pages += static_cast<std::int64_t>(pages.size());
+  load.kv_bytes = load.kv_pages * batch.page_elements() * size_of(batch.dtype);
+}
+
+}  // namespace
+
+std::vector<RankLoad> loads_of(const Batch& batch, const Partition& partition,
+                               const CostModel& cost, CountPages count_pages) {
+  std::vector<RankLoad> loads(partition.ranks());
+  for (const Ownership& o : partition.ownerships) {
+    const std::int64_t rows = batch.requests[o.request].query_len * o.heads.size();
+    loads[o.owner].out_bytes += rows * (batch.shape.d_v * size_of(batch.out_dtype) + 4);
+  }
+  for (int rank = 0; rank < partition.ranks(); ++rank) {
+    add_work(batch, partition, rank, cost, loads[rank]);
+    if (count_pages == CountPages::kYes) add_pages(batch, partition.pieces_of(rank), loads[rank]);
+  }
+  return loads;
+}
+
+double predicted_cost(const std::vector<RankLoad>& loads, const CostModel& cost) {
+  double slowest = 0;
+  for (const RankLoad& load : loads) {
+    slowest = std::max(slowest,
+                       load.cost + static_cast<double>(load.bytes_sent) * cost.flop_per_wire_byte +
+                           static_cast<double>(load.messages_sent) * cost.flop_per_message);
+  }
+  return slowest;
+}
+
+}  // namespace mla
