@@ -71,6 +71,12 @@ Communicator Communicator::world() {
   return Communicator(comm);
 }
 
+Communicator Communicator::self() {
+  MPI_Comm comm = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_dup(MPI_COMM_SELF, &comm), "MPI_Comm_dup");
+  return Communicator(comm);
+}
+
 Communicator Communicator::node() const {
   MPI_Comm comm = MPI_COMM_NULL;
   check_mpi(MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &comm),

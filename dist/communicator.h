@@ -37,6 +37,8 @@ class Communicator {
  public:
   /// A duplicate of MPI_COMM_WORLD. Collective.
   static Communicator world();
+  /// This process alone. Local.
+  static Communicator self();
   /// The ranks that share this rank's node. Collective.
   Communicator node() const;
 

@@ -4,9 +4,7 @@
 #include <numbers>
 
 namespace mla::kernels {
-namespace {
-
-DecodeParams params_of(const Batch& batch, const WorkItem& item, const RankInputs& inputs) {
+DecodeParams decode_params(const Batch& batch, const WorkItem& item, const RankInputs& inputs) {
   const Request& request = batch.requests[item.request];
   const PieceInputs& piece = inputs.pieces[item.piece];
   return {.shape = batch.shape,
@@ -25,10 +23,7 @@ DecodeParams params_of(const Batch& batch, const WorkItem& item, const RankInput
           .causal = batch.causal};
 }
 
-}  // namespace
-
-LocalDecoder::LocalDecoder(const Batch& batch, const SplitPlan& plan, const Backend& backend)
-    : batch_(batch), plan_(plan), backend_(backend) {
+WorkspaceSize workspace_size(const Batch& batch, const SplitPlan& plan, const Backend& backend) {
   std::int64_t longest = 0;
   std::int64_t most_rows = 0;
   for (const WorkItem& item : plan.items) {
@@ -36,19 +31,27 @@ LocalDecoder::LocalDecoder(const Batch& batch, const SplitPlan& plan, const Back
     most_rows = std::max(most_rows, item.rows.size());
   }
   constexpr std::int64_t kLine = 64;
-  scratch_per_thread_ =
-      round_up(backend.workspace_bytes(batch.shape, batch.chunk_tokens, longest), kLine);
-  floats_per_thread_ = partial_floats(most_rows, batch.shape.d_v);
-  scratch_ = AlignedBuffer<std::byte>(scratch_per_thread_ * plan.threads());
-  floats_ = AlignedBuffer<float>(plan.float_offsets.back() + floats_per_thread_ * plan.threads());
+  return {.plan_floats = plan.float_offsets.back(),
+          .floats_per_thread = partial_floats(most_rows, batch.shape.d_v),
+          .scratch_per_thread =
+              round_up(backend.workspace_bytes(batch.shape, batch.chunk_tokens, longest), kLine),
+          .threads = plan.threads()};
 }
 
+LocalDecoder::LocalDecoder(const Batch& batch, const SplitPlan& plan, const Backend& backend)
+    : batch_(batch),
+      plan_(plan),
+      backend_(backend),
+      size_(workspace_size(batch, plan, backend)),
+      floats_(size_.floats()),
+      scratch_(size_.scratch()) {}
+
 float* LocalDecoder::thread_floats(int thread) {
-  return floats_.data() + plan_.float_offsets.back() + thread * floats_per_thread_;
+  return floats_.data() + size_.plan_floats + thread * size_.floats_per_thread;
 }
 
 std::span<std::byte> LocalDecoder::thread_scratch(int thread) {
-  return scratch_.span().subspan(thread * scratch_per_thread_, scratch_per_thread_);
+  return scratch_.span().subspan(thread * size_.scratch_per_thread, size_.scratch_per_thread);
 }
 
 std::vector<OpenItem> LocalDecoder::run(const RankInputs& inputs, ResultBuilder& results,
@@ -86,7 +89,7 @@ void LocalDecoder::run_segment(std::int64_t segment, const RankInputs& inputs,
                                int thread) {
   const Segment& s = plan_.segments[segment];
   const WorkItem& item = plan_.items[s.item];
-  DecodeParams params = params_of(batch_, item, inputs);
+  DecodeParams params = decode_params(batch_, item, inputs);
   params.chunks_done = chunks_done;
   const bool whole_request = plan_.float_offsets[segment] == plan_.float_offsets[segment + 1];
   float* const nodes =

@@ -31,6 +31,23 @@ struct RankInputs {
   std::vector<PieceInputs> pieces;  ///< one per piece, in the order of the partition
 };
 
+/// What a kernel needs to know of `item`, one of `work_items(batch, pieces)` of the pieces that
+/// `inputs` belongs to.
+DecodeParams decode_params(const Batch& batch, const WorkItem& item, const RankInputs& inputs);
+
+/// Sizes of the memory that a LocalDecoder works in.
+struct WorkspaceSize {
+  std::int64_t plan_floats = 0;         ///< partials of requests cut over threads or ranks
+  std::int64_t floats_per_thread = 0;   ///< one partial
+  std::int64_t scratch_per_thread = 0;  ///< bytes, for the backend
+  int threads = 0;
+
+  std::int64_t floats() const { return plan_floats + threads * floats_per_thread; }
+  std::int64_t scratch() const { return threads * scratch_per_thread; }
+  std::int64_t bytes() const { return floats() * 4 + scratch(); }
+};
+WorkspaceSize workspace_size(const Batch& batch, const SplitPlan& plan, const Backend& backend);
+
 /// Partials of an item that other ranks have chunks of: its maximal nodes, left to right.
 struct OpenItem {
   std::int64_t item = 0;  ///< index into SplitPlan::items
@@ -51,9 +68,7 @@ class LocalDecoder {
                             std::atomic<std::int64_t>* chunks_done = nullptr);
 
   /// Bytes held for partials and scratch.
-  std::int64_t workspace_bytes() const {
-    return static_cast<std::int64_t>(floats_.size() * sizeof(float) + scratch_.size());
-  }
+  std::int64_t workspace_bytes() const { return size_.bytes(); }
 
  private:
   void run_segment(std::int64_t segment, const RankInputs& inputs, ResultBuilder& results,
@@ -65,8 +80,7 @@ class LocalDecoder {
   const Batch& batch_;
   const SplitPlan& plan_;
   const Backend& backend_;
-  std::int64_t scratch_per_thread_ = 0;
-  std::int64_t floats_per_thread_ = 0;
+  WorkspaceSize size_;
   AlignedBuffer<float> floats_;       // the plan's partials, then one partial per thread
   AlignedBuffer<std::byte> scratch_;  // [threads, scratch_per_thread_]
 };

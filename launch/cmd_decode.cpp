@@ -1,0 +1,39 @@
+#include <memory>
+
+#include "launch/command.h"
+#include "launch/decode_job.h"
+
+namespace mla::launch {
+
+Command add_decode(CLI::App& app) {
+  auto options = std::make_shared<DecodeOptions>();
+  CLI::App* cmd = app.add_subcommand("decode", "Decode a batch on all ranks of the job");
+  cmd->add_option("batch", options->batch, "Batch file: binary, .txtpb or .json")
+      ->required()
+      ->envname("MESHMLA_BATCH");
+  cmd->add_option("-o,--output", options->output, "Result file to write")
+      ->required()
+      ->envname("MESHMLA_OUTPUT");
+  cmd->add_option("--mode", options->mode,
+                  "How work is dealt to ranks: auto, heads, kv, batch or grid:HxK")
+      ->capture_default_str()
+      ->envname("MESHMLA_MODE");
+  cmd->add_option("--backend", options->backend, "Kernels to use; auto takes the fastest")
+      ->capture_default_str()
+      ->envname("MESHMLA_BACKEND");
+  cmd->add_option("--threads", options->threads,
+                  "Threads per rank [OMP_NUM_THREADS, else one per core the rank may use]")
+      ->check(CLI::Range(1, 4096))
+      ->envname("MESHMLA_THREADS");
+  cmd->add_option("--format", options->format,
+                  "Form of the output [safetensors for a .safetensors output, else stream]")
+      ->check(CLI::IsMember({"stream", "safetensors"}))
+      ->envname("MESHMLA_FORMAT");
+  cmd->add_flag(
+      "--keep-going", options->keep_going,
+      "Record a request that is wrong in itself as failed and decode the others (exit 4)");
+  cmd->add_flag("-q,--quiet", options->quiet, "Print errors only");
+  return [options](const dist::Communicator& comm) { return run_decode(comm, *options); };
+}
+
+}  // namespace mla::launch

@@ -1,0 +1,188 @@
+#include "launch/decode_job.h"
+
+#include <algorithm>
+#include <functional>
+#include <optional>
+
+#include <omp.h>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+
+#include "core/split_plan.h"
+#include "dist/stopwatch.h"
+#include "launch/progress.h"
+#include "launch/rank_inputs.h"
+#include "launch/tables.h"
+#include "proto/batch_file.h"
+#include "proto/file_io.h"
+#include "proto/shard_data.h"
+
+namespace mla::launch {
+namespace {
+
+/// Keeps the job going without this request.
+void empty_request(Request& request) {
+  request.query_len = 1;
+  request.context_len = 0;
+  request.block_table.clear();
+  request.q = {};
+}
+
+/// What is wrong with request `index` and its tensors alone; empty if nothing is.
+std::string error_of_request(const Batch& batch, std::int64_t index,
+                             const std::filesystem::path& base_dir) {
+  try {
+    validate_request(batch, index, ValidateFor::kDecoding);
+    Batch alone = batch;
+    alone.requests = {batch.requests[index]};
+    proto::check_sources(alone, base_dir);
+    return {};
+  } catch (const FormatError& error) {
+    return error.what();
+  }
+}
+
+void read_on_root(const std::filesystem::path& path, bool keep_going, LoadedBatch& loaded) {
+  const std::filesystem::path base_dir = path.parent_path();
+  loaded.batch = proto::read_batch(path);
+  if (!keep_going) {
+    validate(loaded.batch, ValidateFor::kDecoding);
+    proto::check_sources(loaded.batch, base_dir);
+    return;
+  }
+  validate_header(loaded.batch, ValidateFor::kDecoding);
+  for (std::size_t i = 0; i < loaded.batch.requests.size(); ++i) {
+    const auto index = static_cast<std::int64_t>(i);
+    std::string error = error_of_request(loaded.batch, index, base_dir);
+    if (error.empty()) continue;
+    empty_request(loaded.batch.requests[i]);
+    spdlog::warn("request '{}' cannot run: {}", loaded.batch.requests[i].custom_id, error);
+    loaded.failed[index] = std::move(error);
+  }
+}
+
+int threads_of(const DecodeOptions& options) {
+  return options.threads > 0 ? options.threads : omp_get_max_threads();
+}
+
+std::int64_t chunks_in(const Batch& batch, std::span<const Piece> pieces) {
+  std::int64_t chunks = 0;
+  for (const WorkItem& item : work_items(batch, pieces)) chunks += item.chunks.size();
+  return chunks;
+}
+
+std::int64_t peak_rss_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss * 1024;
+}
+
+/// What one rank measured.
+struct RankReport {
+  PhaseSeconds seconds;
+  std::int64_t peak_rss_bytes = 0;
+  std::int64_t partials_sent = 0;
+  std::int64_t bytes_sent = 0;
+};
+
+DecodeReport gather_report(const dist::Communicator& comm, const RankReport& mine) {
+  DecodeReport report;
+  double compute_sum = 0;
+  const auto keep_larger = [](double& a, double b) { a = std::max(a, b); };
+  for (const RankReport& rank : comm.all_gather(mine)) {
+    keep_larger(report.slowest.load, rank.seconds.load);
+    keep_larger(report.slowest.plan, rank.seconds.plan);
+    keep_larger(report.slowest.data, rank.seconds.data);
+    keep_larger(report.slowest.compute, rank.seconds.compute);
+    keep_larger(report.slowest.exchange, rank.seconds.exchange);
+    keep_larger(report.slowest.merge, rank.seconds.merge);
+    keep_larger(report.slowest.write, rank.seconds.write);
+    compute_sum += rank.seconds.compute;
+    report.peak_rss_bytes = std::max(report.peak_rss_bytes, rank.peak_rss_bytes);
+    report.partials_sent += rank.partials_sent;
+    report.bytes_sent += rank.bytes_sent;
+  }
+  const double mean = compute_sum / comm.size();
+  report.compute_max_over_mean = mean > 0 ? report.slowest.compute / mean : 1;
+  return report;
+}
+
+/// Runs `work` and returns the seconds it took.
+double timed(const std::function<void()>& work) {
+  const dist::Stopwatch watch;
+  work();
+  return watch.seconds();
+}
+
+}  // namespace
+
+LoadedBatch load_batch(const dist::Communicator& comm, const std::filesystem::path& path,
+                       bool keep_going) {
+  LoadedBatch loaded;
+  std::vector<std::byte> bytes;
+  comm.on_root([&] {
+    read_on_root(path, keep_going, loaded);
+    bytes = proto::encode_batch(loaded.batch);
+  });
+  comm.broadcast(bytes);
+  if (comm.rank() != 0) loaded.batch = proto::decode_batch(bytes, path.string());
+  return loaded;
+}
+
+ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options) {
+  const int threads = threads_of(options);
+  const bool talks = comm.rank() == 0 && !options.quiet;
+  RankReport mine;
+
+  ShardMode mode;
+  const kernels::Backend* backend = nullptr;
+  comm.together([&] {
+    mode = parse_shard_mode(options.mode, comm.size());
+    backend = &kernels::find_backend(options.backend);
+  });
+  comm.on_root([&] { proto::check_output_path(options.output); });
+  const Placement placement = survey_placement(comm, threads);
+  if (talks) print_placement(placement, threads, backend->name());
+
+  LoadedBatch loaded;
+  mine.seconds.load = timed([&] { loaded = load_batch(comm, options.batch, options.keep_going); });
+  const Batch& batch = loaded.batch;
+
+  Partition partition;
+  mine.seconds.plan = timed([&] { partition = make_partition(batch, mode, comm.size()); });
+  const auto pieces = partition.pieces_of(comm.rank());
+
+  std::optional<proto::ShardData> data;
+  mine.seconds.data = timed([&] {
+    comm.together([&] { data.emplace(batch, options.batch.parent_path(), pieces, threads); });
+  });
+
+  dist::DecodeStats stats;
+  std::vector<ResultSlice> slices;
+  comm.barrier();
+  {
+    Progress progress(chunks_in(batch, pieces), talks);
+    slices = dist::decode(comm, batch, partition, rank_inputs(*data, pieces), *backend, threads,
+                          stats, progress.chunks_done());
+  }
+  mine.seconds.compute = stats.compute_seconds;
+  mine.seconds.exchange = stats.combine.exchange_seconds;
+  mine.seconds.merge = stats.combine.merge_seconds;
+
+  mine.seconds.write = timed([&] { write_results(comm, loaded, options, slices); });
+
+  mine.peak_rss_bytes = peak_rss_bytes();
+  mine.partials_sent = stats.combine.partials_sent;
+  mine.bytes_sent = stats.combine.bytes_sent;
+  DecodeReport report = gather_report(comm, mine);
+  comm.on_root([&] {
+    report.failed_requests = static_cast<std::int64_t>(loaded.failed.size());
+    report.loads = loads_of(batch, partition);
+    write_manifest(options, batch, partition, placement, *backend, report);
+    if (talks) print_report(batch, partition, report);
+  });
+  const auto failed = comm.all_gather(report.failed_requests).front();
+  return failed == 0 ? ExitCode::kDone : ExitCode::kSomeRequestsFailed;
+}
+
+}  // namespace mla::launch

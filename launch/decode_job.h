@@ -1,0 +1,77 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/batch.h"
+#include "core/partition.h"
+#include "dist/communicator.h"
+#include "dist/engine.h"
+#include "kernels/backend.h"
+#include "launch/affinity.h"
+#include "proto/result_file.h"
+
+namespace mla::launch {
+
+/// What `meshmla decode` was asked for.
+struct DecodeOptions {
+  std::filesystem::path batch;
+  std::filesystem::path output;
+  std::string mode = "auto";
+  std::string backend = "auto";
+  std::string format;  ///< "stream", "safetensors", or empty: by the output's extension
+  int threads = 0;     ///< per rank; 0: OMP_NUM_THREADS, else one per core this rank may use
+  bool keep_going = false;
+  bool quiet = false;
+};
+
+/// A batch as all ranks hold it, and why some requests of it cannot run.
+struct LoadedBatch {
+  Batch batch;
+  std::map<std::int64_t, std::string> failed;  ///< by position; known to rank 0 only
+};
+
+/// Rank 0 reads and checks the batch and broadcasts it. With `keep_going`, a request that is wrong
+/// in itself is emptied and recorded in `failed` instead of failing the job. Collective.
+LoadedBatch load_batch(const dist::Communicator& comm, const std::filesystem::path& path,
+                       bool keep_going);
+
+/// Seconds that each phase took; over ranks, the slowest one's.
+struct PhaseSeconds {
+  double load = 0;
+  double plan = 0;
+  double data = 0;
+  double compute = 0;
+  double exchange = 0;
+  double merge = 0;
+  double write = 0;
+};
+
+/// What a finished job says of itself.
+struct DecodeReport {
+  PhaseSeconds slowest;
+  std::vector<RankLoad> loads;
+  double compute_max_over_mean = 1;  ///< measured seconds
+  std::int64_t peak_rss_bytes = 0;   ///< largest over ranks
+  std::int64_t partials_sent = 0;    ///< of all ranks
+  std::int64_t bytes_sent = 0;
+  std::int64_t failed_requests = 0;
+};
+
+/// The whole of `meshmla decode`. Collective.
+ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options);
+
+/// Collects every rank's finished slices through journals beside `output` and writes the result
+/// file on rank 0. Collective. @throws CollectiveError; nothing is left behind then.
+void write_results(const dist::Communicator& comm, const LoadedBatch& loaded,
+                   const DecodeOptions& options, const std::vector<ResultSlice>& slices);
+
+/// Writes `<output>.manifest.json`: version, machine, settings, hashes, phases. On rank 0 only.
+void write_manifest(const DecodeOptions& options, const Batch& batch, const Partition& partition,
+                    const Placement& placement, const kernels::Backend& backend,
+                    const DecodeReport& report);
+
+}  // namespace mla::launch

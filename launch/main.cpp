@@ -1,0 +1,75 @@
+#include <cstdio>
+#include <exception>
+#include <map>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "core/build_info.h"
+#include "core/error.h"
+#include "dist/communicator.h"
+#include "launch/command.h"
+
+namespace {
+
+using mla::ExitCode;
+
+void print_error(const char* line) {
+  std::fprintf(stderr, "meshmla: error: %s\n", line);
+  std::fflush(stderr);
+}
+
+/// Parses the command line and runs the command it names.
+ExitCode dispatch(const mla::dist::Communicator& comm, int argc, char** argv) {
+  CLI::App app{"MeshMLA decodes batches for models with multi-head latent attention over MPI."};
+  app.set_version_flag("--version", mla::build_summary() + "\n" + mla::dist::mpi_version());
+  app.set_config("--config", "",
+                 "INI or TOML file with options, those of a command in its section");
+  app.require_subcommand(1);
+
+  std::map<std::string, mla::launch::Command> commands;
+  commands["decode"] = mla::launch::add_decode(app);
+  commands["make-batch"] = mla::launch::add_make_batch(app);
+  commands["inspect"] = mla::launch::add_inspect(app);
+  commands["plan"] = mla::launch::add_plan(app);
+  commands["verify"] = mla::launch::add_verify(app);
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& help) {
+    if (comm.rank() == 0) app.exit(help);
+    return ExitCode::kDone;
+  } catch (const CLI::ParseError& error) {
+    if (comm.rank() == 0) {
+      print_error((std::string(error.what()) + "; expected what 'meshmla --help' shows").c_str());
+    }
+    return ExitCode::kUsage;
+  }
+  return commands.at(app.get_subcommands().front()->get_name())(comm);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    const mla::dist::Environment environment(argc, argv);
+    try {
+      const mla::dist::Communicator comm = mla::dist::Communicator::world();
+      try {
+        return static_cast<int>(dispatch(comm, argc, argv));
+      } catch (const mla::dist::CollectiveError& error) {
+        if (comm.rank() == 0) print_error(error.what());
+        return static_cast<int>(error.exit_code());
+      }
+    } catch (const mla::Error& error) {  // met by this rank alone; the others may wait for it
+      print_error(error.what());
+      mla::dist::abort_job(error.exit_code());
+    } catch (const std::exception& error) {
+      print_error(error.what());
+      mla::dist::abort_job(ExitCode::kBadInput);
+    }
+  } catch (const mla::Error& error) {  // MPI did not start
+    print_error(error.what());
+    return static_cast<int>(error.exit_code());
+  }
+}

@@ -1,0 +1,80 @@
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+#include <unistd.h>
+
+#include "core/build_info.h"
+#include "launch/decode_job.h"
+#include "proto/batch_file.h"
+#include "proto/file_io.h"
+
+namespace mla::launch {
+namespace {
+
+std::string cpu_model() {
+  std::ifstream cpuinfo("/proc/cpuinfo");
+  for (std::string line; std::getline(cpuinfo, line);) {
+    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+  }
+  return "unknown";
+}
+
+std::string host_name() {
+  char name[256] = {};
+  gethostname(name, sizeof name - 1);
+  return name;
+}
+
+}  // namespace
+
+void write_manifest(const DecodeOptions& options, const Batch& batch, const Partition& partition,
+                    const Placement& placement, const kernels::Backend& backend,
+                    const DecodeReport& report) {
+  const PhaseSeconds& s = report.slowest;
+  std::int64_t pieces = 0;
+  for (const RankLoad& load : report.loads) pieces += load.pieces;
+  const nlohmann::ordered_json manifest = {
+      {"meshmla", build_summary()},
+      {"mpi", dist::mpi_version()},
+      {"host", host_name()},
+      {"cpu", cpu_model()},
+      {"ranks", placement.ranks},
+      {"nodes", placement.nodes},
+      {"threads", placement.threads},
+      {"cores", placement.cores},
+      {"affinity_warnings", placement.warnings},
+      {"batch", options.batch.string()},
+      {"input_hash",
+       fmt::format("{:016x}", proto::hash_of_input(batch, options.batch.parent_path()))},
+      {"kv_seed", batch.kv_cache.kind == TensorSource::Kind::kGenerated
+                      ? nlohmann::ordered_json(batch.kv_cache.seed)
+                      : nlohmann::ordered_json(nullptr)},
+      {"requests", batch.requests.size()},
+      {"failed_requests", report.failed_requests},
+      {"backend", backend.name()},
+      {"combine", "exact"},
+      {"mode", to_string(partition.mode)},
+      {"pieces", pieces},
+      {"partials_sent", report.partials_sent},
+      {"bytes_sent", report.bytes_sent},
+      {"compute_max_over_mean", report.compute_max_over_mean},
+      {"peak_rss_bytes", report.peak_rss_bytes},
+      {"seconds",
+       {{"load", s.load},
+        {"plan", s.plan},
+        {"data", s.data},
+        {"compute", s.compute},
+        {"exchange", s.exchange},
+        {"merge", s.merge},
+        {"write", s.write}}}};
+  std::filesystem::path path = options.output;
+  path += ".manifest.json";
+  proto::AtomicFile file(path);
+  file.write(manifest.dump(2) + "\n");
+  file.commit();
+}
+
+}  // namespace mla::launch

@@ -1,0 +1,86 @@
+#include "launch/tables.h"
+
+#include <algorithm>
+#include <array>
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include "core/build_info.h"
+
+namespace mla::launch {
+
+std::string bytes_text(std::int64_t bytes) {
+  constexpr std::array<const char*, 5> kUnits{"B", "KiB", "MiB", "GiB", "TiB"};
+  auto value = static_cast<double>(bytes);
+  std::size_t unit = 0;
+  while (value >= 1024 && unit + 1 < kUnits.size()) {
+    value /= 1024;
+    ++unit;
+  }
+  return fmt::format("{:.{}f} {}", value, unit == 0 ? 0 : 1, kUnits[unit]);
+}
+
+std::string batch_text(const Batch& batch) {
+  std::int64_t tokens = 0;
+  for (const Request& request : batch.requests) tokens += request.context_len;
+  return fmt::format("{} requests, {} cached tokens, {} heads, {} {}/{}, pages of {}",
+                     batch.requests.size(), tokens, batch.shape.h_q, name_of(batch.dtype),
+                     batch.shape.d_qk, batch.shape.d_v, batch.page_block_size);
+}
+
+void print_placement(const Placement& placement, int threads_per_rank, std::string_view backend) {
+  fmt::print("meshmla {}: {} rank(s) x {} thread(s) on {} core(s) of {} node(s), backend {}\n",
+             version(), placement.ranks, threads_per_rank, placement.cores, placement.nodes,
+             backend);
+  for (const std::string& warning : placement.warnings) spdlog::warn("{}", warning);
+}
+
+std::string balance_text(const Batch& batch, const std::vector<RankLoad>& loads) {
+  double most = 0;
+  double sum = 0;
+  std::int64_t pieces = 0;
+  std::int64_t partials = 0;
+  std::int64_t bytes = 0;
+  for (const RankLoad& load : loads) {
+    most = std::max(most, load.cost);
+    sum += load.cost;
+    pieces += load.pieces;
+    partials += load.partials_sent;
+    bytes += load.bytes_sent;
+  }
+  const auto requests = static_cast<double>(batch.requests.size());
+  const double mean = sum / static_cast<double>(loads.size());
+  return fmt::format(
+      "load max/mean {:.3f}; per request {:.2f} pieces; on the wire {} partials ({:.2f} per "
+      "request), {}",
+      mean > 0 ? most / mean : 1, static_cast<double>(pieces) / requests, partials,
+      static_cast<double>(partials) / requests, bytes_text(bytes));
+}
+
+void print_report(const Batch& batch, const Partition& partition, const DecodeReport& report) {
+  const PhaseSeconds& s = report.slowest;
+  fmt::print("batch    {}\n", batch_text(batch));
+  fmt::print("plan     mode {}: {}\n", to_string(partition.mode),
+             balance_text(batch, report.loads));
+  fmt::print(
+      "seconds  load {:.3f}, plan {:.3f}, data {:.3f}, compute {:.3f}, exchange {:.3f}, merge "
+      "{:.3f}, write {:.3f}\n",
+      s.load, s.plan, s.data, s.compute, s.exchange, s.merge, s.write);
+  double flop = 0;
+  for (const Request& r : batch.requests) {
+    flop +=
+        2.0 * static_cast<double>(r.context_len) *
+        static_cast<double>(r.query_len * batch.shape.h_q * (batch.shape.d_qk + batch.shape.d_v));
+  }
+  fmt::print(
+      "measured compute max/mean {:.3f}, {:.1f} GFLOP/s over all ranks, peak memory {} a "
+      "rank\n",
+      report.compute_max_over_mean, s.compute > 0 ? flop / s.compute / 1e9 : 0,
+      bytes_text(report.peak_rss_bytes));
+  if (report.failed_requests > 0) {
+    fmt::print("failed   {} request(s), recorded in the output\n", report.failed_requests);
+  }
+}
+
+}  // namespace mla::launch

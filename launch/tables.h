@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/batch.h"
+#include "core/partition.h"
+#include "launch/decode_job.h"
+
+namespace mla::launch {
+
+/// "1.5 GiB", "640 B".
+std::string bytes_text(std::int64_t bytes);
+
+/// "6 requests, 2,743 tokens, 16 heads, bf16 576/512".
+std::string batch_text(const Batch& batch);
+
+/// Ranks, threads and cores, and a warning for each trap.
+void print_placement(const Placement& placement, int threads_per_rank, std::string_view backend);
+
+/// What a partition means: balance, pieces and partials per request, bytes on the wire.
+std::string balance_text(const Batch& batch, const std::vector<RankLoad>& loads);
+
+/// The closing lines of a decode.
+void print_report(const Batch& batch, const Partition& partition, const DecodeReport& report);
+
+}  // namespace mla::launch

@@ -1,0 +1,62 @@
+#include "tests/dist/problem.h"
+
+#include <algorithm>
+#include <numeric>
+#include <random>
+#include <string>
+
+#include "core/generator.h"
+
+namespace mla::dist {
+
+Problem::Problem(const MlaShape& shape, const std::vector<Lengths>& requests, std::uint64_t seed) {
+  batch_.shape = shape;
+  batch_.out_dtype = DType::kFp32;
+  batch_.page_block_size = 16;
+  batch_.chunk_tokens = 64;
+  batch_.softmax_scale = 0.1;
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    Request request{.custom_id = std::to_string(i),
+                    .query_len = requests[i].query_len,
+                    .context_len = requests[i].context_len,
+                    .block_table = {},
+                    .q = {}};
+    request.block_table.resize(batch_.num_blocks(request));
+    batch_.num_pages += static_cast<std::int64_t>(request.block_table.size());
+    batch_.requests.push_back(std::move(request));
+  }
+  std::vector<std::int32_t> pages(batch_.num_pages);
+  std::iota(pages.begin(), pages.end(), 0);
+  std::shuffle(pages.begin(), pages.end(), std::mt19937_64(seed));
+  auto next_page = pages.begin();
+  cache_.resize(batch_.num_pages * batch_.page_elements());
+  generate_elements(seed, GeneratedTensor::kKvCache, 0, 0, batch_.dtype, cache_);
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    Request& request = batch_.requests[i];
+    for (std::int32_t& page : request.block_table) page = *next_page++;
+    queries_.emplace_back(request.query_len * shape.h_q * shape.d_qk);
+    generate_elements(seed, GeneratedTensor::kQuery, static_cast<std::int64_t>(i), 0, batch_.dtype,
+                      queries_.back());
+  }
+}
+
+kernels::RankInputs Problem::inputs(std::span<const Piece> pieces) const {
+  const MlaShape& shape = batch_.shape;
+  kernels::RankInputs inputs{.kv = {.data = cache_.data(),
+                                    .dtype = batch_.dtype,
+                                    .page_block_size = batch_.page_block_size,
+                                    .page_stride = batch_.page_elements(),
+                                    .token_stride = shape.h_kv * shape.d_qk,
+                                    .head_stride = shape.d_qk},
+                             .pieces = {}};
+  for (const Piece& piece : pieces) {
+    inputs.pieces.push_back({.block_table = batch_.requests[piece.request].block_table.data(),
+                             .q = queries_[piece.request].data() + piece.heads.begin * shape.d_qk,
+                             .first_head = piece.heads.begin,
+                             .q_token_stride = shape.h_q * shape.d_qk,
+                             .q_head_stride = shape.d_qk});
+  }
+  return inputs;
+}
+
+}  // namespace mla::dist
