@@ -1,0 +1,68 @@
+// The demo batch gives the same bytes, within tolerance of what is expected, however it is dealt
+// out.
+
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "kernels/backend.h"
+#include "tests/launch/run_command.h"
+
+namespace mla::launch {
+namespace {
+
+const std::string kDemo = std::string(MLA_SOURCE_DIR) + "/launch/demo/shakespeare";
+
+std::string grid_for(int ranks) {
+  switch (ranks) {
+    case 4: return "grid:2x2";
+    case 1: return "grid:1x1";
+    default: return "grid:" + std::to_string(ranks) + "x1";
+  }
+}
+
+class DemoBits : public testing::TestWithParam<std::string> {};
+
+TEST_P(DemoBits, AreTheSameForAnyRanksModesAndThreads) {
+  const std::string backend = GetParam();
+  const TemporaryFolder folder;
+  std::string first;
+  for (const int ranks : {1, 2, 3, 4, 5, 7}) {
+    for (const std::string& mode : {std::string("heads"), std::string("kv"), grid_for(ranks),
+                                    std::string("batch"), std::string("auto")}) {
+      for (const int threads : {1, 2}) {
+        SCOPED_TRACE(backend + ", " + std::to_string(ranks) + " ranks, " + mode + ", " +
+                     std::to_string(threads) + " threads");
+        const std::string output = folder / "results";
+        const CommandResult run =
+            run_meshmla(ranks, "decode " + kDemo + ".batch.txtpb --output " + output +
+                                   " --quiet --backend " + backend + " --mode " + mode +
+                                   " --threads " + std::to_string(threads));
+        ASSERT_EQ(run.exit_code, 0) << testing::PrintToString(run.errors);
+        const std::string bytes = read_file(output);
+        if (first.empty()) {
+          first = bytes;
+          const CommandResult verify =
+              run_meshmla(0, "verify " + kDemo + ".batch.txtpb " + output + " --expected " +
+                                 kDemo + ".expected.safetensors");
+          EXPECT_EQ(verify.exit_code, 0) << verify.output;
+        }
+        ASSERT_EQ(bytes, first);
+      }
+    }
+  }
+}
+
+std::vector<std::string> available_backends() {
+  std::vector<std::string> names;
+  for (const kernels::Backend* backend : kernels::backends()) {
+    if (backend->why_unavailable().empty()) names.emplace_back(backend->name());
+  }
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, DemoBits, testing::ValuesIn(available_backends()),
+                         [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace mla::launch
