@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <span>
 #include <vector>
@@ -14,7 +13,7 @@
 
 namespace mla::proto {
 
-class SafetensorsFile;
+class SourceFiles;
 
 /// Queries of one piece, not owned: element d of head h (counted from the piece's first) of query
 /// token j lies at `data[j * token_stride + h * head_stride + d]`.
@@ -57,7 +56,7 @@ class ShardData {
   std::vector<const std::int32_t*> block_tables_;  // [pieces]
   std::vector<QueryView> queries_;                 // [pieces]
   std::int64_t resident_bytes_ = 0;
-  std::map<std::filesystem::path, std::unique_ptr<SafetensorsFile>> files_;
+  std::unique_ptr<SourceFiles> files_;
   MappedMemory kv_memory_;
   MappedMemory table_memory_;
   MappedMemory query_memory_;
