@@ -1,0 +1,173 @@
+#include "proto/file_io.h"
+
+#include <cerrno>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/error.h"
+
+namespace mla::proto {
+namespace {
+
+constexpr std::size_t kWriteBufferBytes = 1 << 20;
+constexpr std::int64_t kHugePageBytes = 2 << 20;
+
+std::string reason(int os_error) {
+  return std::error_code(os_error, std::generic_category()).message();
+}
+
+[[noreturn]] void throw_unreadable(const std::filesystem::path& path, const std::string& why) {
+  throw FormatError("file '" + path.string() + "'", why, "a file that can be read");
+}
+
+std::filesystem::path folder_of(const std::filesystem::path& path) {
+  const std::filesystem::path folder = path.parent_path();
+  return folder.empty() ? "." : folder;
+}
+
+}  // namespace
+
+FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
+  if (this != &other) {
+    close();
+    fd_ = other.release();
+  }
+  return *this;
+}
+
+int FileDescriptor::release() {
+  return std::exchange(fd_, -1);
+}
+
+void FileDescriptor::close() {
+  if (fd_ >= 0) ::close(std::exchange(fd_, -1));
+}
+
+void write_all(int fd, std::span<const std::byte> bytes, const std::filesystem::path& path) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) throw IoError("write", path.string(), errno);
+    bytes = bytes.subspan(static_cast<std::size_t>(written));
+  }
+}
+
+void sync_folder_of(const std::filesystem::path& path) {
+  const std::filesystem::path folder = folder_of(path);
+  const FileDescriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (fd.get() < 0) throw IoError("open folder", folder.string(), errno);
+  // Some file systems cannot sync folders and say EINVAL; there is nothing more to do then.
+  if (::fsync(fd.get()) != 0 && errno != EINVAL) {
+    throw IoError("sync folder", folder.string(), errno);
+  }
+}
+
+void check_output_path(const std::filesystem::path& path) {
+  struct stat status {};
+  const std::filesystem::path folder = folder_of(path);
+  if (::stat(folder.c_str(), &status) != 0) throw IoError("write into", folder.string(), errno);
+  if (!S_ISDIR(status.st_mode)) throw IoError("write into", folder.string(), ENOTDIR);
+  if (::access(folder.c_str(), W_OK | X_OK) != 0) {
+    throw IoError("write into", folder.string(), errno);
+  }
+  if (path.filename().empty() || (::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode))) {
+    throw IoError("write", path.string(), EISDIR);
+  }
+}
+
+MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
+  const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (fd.get() < 0) throw_unreadable(path, reason(errno));
+  struct stat status {};
+  if (::fstat(fd.get(), &status) != 0) throw_unreadable(path, reason(errno));
+  if (S_ISDIR(status.st_mode)) throw_unreadable(path, reason(EISDIR));
+  if (!S_ISREG(status.st_mode)) throw_unreadable(path, "not a regular file");
+  size_ = static_cast<std::size_t>(status.st_size);
+  if (size_ == 0) return;
+  void* const address = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, fd.get(), 0);
+  if (address == MAP_FAILED) throw_unreadable(path, reason(errno));
+  data_ = static_cast<const std::byte*>(address);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+MappedMemory::MappedMemory(std::int64_t bytes, std::string_view what) : size_(bytes) {
+  if (bytes == 0) return;
+  void* const address = ::mmap(nullptr, static_cast<std::size_t>(bytes), PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (address == MAP_FAILED) {
+    throw Error(ExitCode::kIo, "cannot allocate " + std::to_string(bytes) + " bytes for " +
+                                   std::string(what) + ": " + reason(errno));
+  }
+  data_ = address;
+  // Only advice: without huge pages the memory is as good, if slower.
+  if (bytes >= kHugePageBytes) ::madvise(address, static_cast<std::size_t>(bytes), MADV_HUGEPAGE);
+}
+
+MappedMemory::MappedMemory(MappedMemory&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+MappedMemory& MappedMemory::operator=(MappedMemory&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+MappedMemory::~MappedMemory() {
+  if (data_ != nullptr) ::munmap(data_, static_cast<std::size_t>(size_));
+}
+
+AtomicFile::AtomicFile(const std::filesystem::path& path)
+    : path_(path), temporary_(path.string() + ".tmp" + std::to_string(::getpid())) {
+  check_output_path(path);
+  file_ =
+      FileDescriptor(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+  if (file_.get() < 0) throw IoError("create", temporary_.string(), errno);
+}
+
+AtomicFile::~AtomicFile() {
+  if (file_.get() >= 0) ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(std::span<const std::byte> bytes) {
+  if (buffer_.size() + bytes.size() > kWriteBufferBytes) flush();
+  if (bytes.size() > kWriteBufferBytes) {
+    write_all(file_.get(), bytes, temporary_);
+  } else {
+    buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
+  }
+}
+
+void AtomicFile::write(std::string_view text) {
+  write(std::as_bytes(std::span(text)));
+}
+
+void AtomicFile::flush() {
+  write_all(file_.get(), buffer_, temporary_);
+  buffer_.clear();
+}
+
+void AtomicFile::commit() {
+  flush();
+  if (::fsync(file_.get()) != 0) throw IoError("sync", temporary_.string(), errno);
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    throw IoError("rename to", path_.string(), errno);
+  }
+  file_.close();
+  sync_folder_of(path_);
+}
+
+}  // namespace mla::proto

@@ -1,0 +1,188 @@
+#include "proto/shard_data.h"
+
+#include <unordered_map>
+#include <unordered_set>
+
+#include "core/error.h"
+#include "core/generator.h"
+#include "proto/sources.h"
+
+namespace mla::proto {
+namespace {
+
+const std::uint16_t* elements_of(const std::vector<std::byte>& bytes) {
+  return reinterpret_cast<const std::uint16_t*>(bytes.data());
+}
+
+std::span<std::uint16_t> elements_of(const MappedMemory& memory, std::int64_t first,
+                                     std::int64_t count) {
+  return {static_cast<std::uint16_t*>(memory.data()) + first, static_cast<std::size_t>(count)};
+}
+
+[[noreturn]] void throw_no_source(const std::string& field) {
+  throw FormatError(field, "no source", "safetensors, inline data or a generator");
+}
+
+}  // namespace
+
+/// Fills a ShardData, tensor by tensor.
+class ShardData::Builder {
+ public:
+  Builder(ShardData& shard, const Batch& batch, std::span<const Piece> pieces, int threads)
+      : shard_(shard), batch_(batch), pieces_(pieces), threads_(threads) {}
+
+  void build_kv() {
+    const MlaShape& shape = batch_.shape;
+    shard_.kv_ = {.data = nullptr,
+                  .dtype = batch_.dtype,
+                  .page_block_size = batch_.page_block_size,
+                  .page_stride = batch_.page_elements(),
+                  .token_stride = shape.h_kv * shape.d_qk,
+                  .head_stride = shape.d_qk};
+    switch (batch_.kv_cache.kind) {
+      case TensorSource::Kind::kNone:
+        throw_no_source("kv_cache");
+      case TensorSource::Kind::kSafetensors:
+        shard_.kv_.data = shard_.files_->kv_cache(batch_);
+        use_global_tables();
+        break;
+      case TensorSource::Kind::kInline:
+        shard_.kv_.data = elements_of(batch_.kv_cache.bytes);
+        use_global_tables();
+        break;
+      case TensorSource::Kind::kGenerated:
+        generate_kv(make_local_tables());
+        break;
+    }
+  }
+
+  void build_queries() {
+    const MlaShape& shape = batch_.shape;
+    std::int64_t elements = 0;
+    std::vector<std::int64_t> generated_first(pieces_.size());
+    for (std::size_t p = 0; p < pieces_.size(); ++p) {
+      generated_first[p] = elements;
+      const std::int64_t size = request_of(p).query_len * pieces_[p].heads.size() * shape.d_qk;
+      shard_.resident_bytes_ += size * size_of(batch_.dtype);
+      if (request_of(p).q.kind == TensorSource::Kind::kGenerated) elements += size;
+    }
+    shard_.query_memory_ = MappedMemory(elements * size_of(batch_.dtype), "queries");
+    for (std::size_t p = 0; p < pieces_.size(); ++p) {
+      shard_.queries_.push_back(query(p, generated_first[p]));
+    }
+    generate_queries(generated_first);
+  }
+
+ private:
+  const Request& request_of(std::size_t p) const { return batch_.requests[pieces_[p].request]; }
+
+  Range blocks(std::size_t p) const { return blocks_of(batch_, request_of(p), pieces_[p].chunks); }
+
+  void use_global_tables() {
+    std::unordered_set<std::int32_t> pages;
+    for (std::size_t p = 0; p < pieces_.size(); ++p) {
+      const std::int32_t* const table = request_of(p).block_table.data();
+      pages.insert(table + blocks(p).begin, table + blocks(p).end);
+      shard_.block_tables_.push_back(table);
+    }
+    add_resident_pages(static_cast<std::int64_t>(pages.size()));
+  }
+
+  /// Numbers the pages in the order of their first use. Returns the page of each local number.
+  std::vector<std::int32_t> make_local_tables() {
+    std::int64_t entries = 0;
+    for (std::size_t p = 0; p < pieces_.size(); ++p) entries += blocks(p).end;
+    // A table begins at block 0, but what lies before the piece's blocks is never touched.
+    shard_.table_memory_ = MappedMemory(entries * std::int64_t{sizeof(std::int32_t)}, "tables");
+    auto* table = static_cast<std::int32_t*>(shard_.table_memory_.data());
+    std::vector<std::int32_t> pages;
+    std::unordered_map<std::int32_t, std::int32_t> local_of;
+    for (std::size_t p = 0; p < pieces_.size(); ++p) {
+      const Range range = blocks(p);
+      for (std::int64_t b = range.begin; b < range.end; ++b) {
+        const std::int32_t page = request_of(p).block_table[b];
+        const auto [entry, is_new] =
+            local_of.try_emplace(page, static_cast<std::int32_t>(pages.size()));
+        if (is_new) pages.push_back(page);
+        table[b] = entry->second;
+      }
+      shard_.block_tables_.push_back(table);
+      table += range.end;
+    }
+    return pages;
+  }
+
+  void generate_kv(const std::vector<std::int32_t>& pages) {
+    const std::int64_t page_elements = batch_.page_elements();
+    const auto num_pages = static_cast<std::int64_t>(pages.size());
+    add_resident_pages(num_pages);
+    shard_.kv_memory_ =
+        MappedMemory(num_pages * page_elements * size_of(batch_.dtype), "generated cache pages");
+    shard_.kv_.data = static_cast<const std::uint16_t*>(shard_.kv_memory_.data());
+#pragma omp parallel for schedule(static) num_threads(threads_)
+    for (std::int64_t i = 0; i < num_pages; ++i) {
+      generate_elements(batch_.kv_cache.seed, GeneratedTensor::kKvCache, pages[i], 0, batch_.dtype,
+                        elements_of(shard_.kv_memory_, i * page_elements, page_elements));
+    }
+  }
+
+  void add_resident_pages(std::int64_t pages) {
+    shard_.resident_bytes_ += pages * batch_.page_elements() * size_of(batch_.dtype);
+  }
+
+  QueryView query(std::size_t p, std::int64_t generated_first) {
+    const MlaShape& shape = batch_.shape;
+    const Range heads = pieces_[p].heads;
+    const Request& request = request_of(p);
+    const std::int64_t all_heads = shape.h_q * shape.d_qk;
+    const std::int64_t first = heads.begin * shape.d_qk;
+    switch (request.q.kind) {
+      case TensorSource::Kind::kNone:
+        break;
+      case TensorSource::Kind::kSafetensors:
+        return {shard_.files_->query(batch_, request) + first, all_heads, shape.d_qk};
+      case TensorSource::Kind::kInline:
+        return {elements_of(request.q.bytes) + first, all_heads, shape.d_qk};
+      case TensorSource::Kind::kGenerated:
+        return {elements_of(shard_.query_memory_, generated_first, 0).data(),
+                heads.size() * shape.d_qk, shape.d_qk};
+    }
+    throw_no_source("requests[" + std::to_string(pieces_[p].request) + "].q");
+  }
+
+  void generate_queries(const std::vector<std::int64_t>& generated_first) {
+    const MlaShape& shape = batch_.shape;
+    const auto num_pieces = static_cast<std::int64_t>(pieces_.size());
+#pragma omp parallel for schedule(dynamic) num_threads(threads_)
+    for (std::int64_t p = 0; p < num_pieces; ++p) {
+      const Piece& piece = pieces_[p];
+      const Request& request = batch_.requests[piece.request];
+      if (request.q.kind != TensorSource::Kind::kGenerated) continue;
+      const std::int64_t size = piece.heads.size() * shape.d_qk;
+      for (std::int64_t j = 0; j < request.query_len; ++j) {
+        generate_elements(request.q.seed, GeneratedTensor::kQuery, piece.request,
+                          (j * shape.h_q + piece.heads.begin) * shape.d_qk, batch_.dtype,
+                          elements_of(shard_.query_memory_, generated_first[p] + j * size, size));
+      }
+    }
+  }
+
+  ShardData& shard_;
+  const Batch& batch_;
+  std::span<const Piece> pieces_;
+  int threads_;
+};
+
+ShardData::ShardData(const Batch& batch, const std::filesystem::path& base_dir,
+                     std::span<const Piece> pieces, int threads)
+    : files_(std::make_unique<SourceFiles>(base_dir)) {
+  Builder builder(*this, batch, pieces, threads);
+  builder.build_kv();
+  builder.build_queries();
+}
+
+ShardData::ShardData(ShardData&&) noexcept = default;
+
+ShardData::~ShardData() = default;
+
+}  // namespace mla::proto
