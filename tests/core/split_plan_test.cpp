@@ -1,0 +1,182 @@
+#include "core/split_plan.h"
+
+#include <gtest/gtest.h>
+#ifdef MLA_HAVE_RAPIDCHECK
+#include <rapidcheck.h>
+#include <rapidcheck/gtest.h>
+#endif
+
+#include "core/chunk_tree.h"
+#include "core/partial.h"
+#include "tests/core/batches.h"
+
+namespace mla {
+namespace {
+
+/// What is wrong with a plan; empty if nothing is.
+std::string complaint_about(const Batch& batch, const std::vector<Piece>& pieces, int threads,
+                            const SplitPlan& plan) {
+  const auto num_segments = static_cast<std::int64_t>(plan.segments.size());
+  const auto fits = [&](const std::vector<std::int64_t>& offsets, std::size_t parts) {
+    return offsets.size() == parts + 1 && offsets.front() == 0 && offsets.back() == num_segments &&
+           std::is_sorted(offsets.begin(), offsets.end());
+  };
+  if (plan.items != work_items(batch, pieces)) return "other items";
+  if (plan.threads() != threads) return "wrong number of threads";
+  if (!fits(plan.thread_offsets, threads)) return "bad thread offsets";
+  if (!fits(plan.item_offsets, plan.items.size())) return "bad item offsets";
+
+  for (std::size_t i = 0; i < plan.items.size(); ++i) {
+    std::int64_t at = plan.items[i].chunks.begin;
+    for (std::int64_t s = plan.item_offsets[i]; s < plan.item_offsets[i + 1]; ++s) {
+      const Segment& segment = plan.segments[s];
+      if (segment.item != static_cast<std::int64_t>(i)) return "segment under a wrong item";
+      if (segment.chunks.begin != at || segment.chunks.empty()) return "chunk twice or missing";
+      at = segment.chunks.end;
+    }
+    if (at != plan.items[i].chunks.end) return "last chunks missing";
+  }
+
+  if (plan.float_offsets.size() != plan.segments.size() + 1 || plan.float_offsets[0] != 0) {
+    return "bad float offsets";
+  }
+  for (std::int64_t s = 0; s < num_segments; ++s) {
+    const WorkItem& item = plan.items[plan.segments[s].item];
+    const std::int64_t n = batch.num_chunks(batch.requests[item.request]);
+    const Range chunks = plan.segments[s].chunks;
+    const std::int64_t nodes = chunks == Range{0, n} ? 0 : count_maximal_nodes(chunks, n);
+    if (plan.float_offsets[s + 1] - plan.float_offsets[s] !=
+        nodes * partial_floats(item.rows.size(), batch.shape.d_v)) {
+      return "wrong room for a segment";
+    }
+  }
+  return "";
+}
+
+struct ThreadCosts {
+  double slowest = 0;
+  double total = 0;
+  double largest_chunk = 0;
+};
+
+ThreadCosts costs_of(const Batch& batch, const SplitPlan& plan) {
+  const CostModel cost;
+  ThreadCosts costs;
+  for (int thread = 0; thread < plan.threads(); ++thread) {
+    double sum = 0;
+    for (std::int64_t s = plan.thread_offsets[thread]; s < plan.thread_offsets[thread + 1]; ++s) {
+      const WorkItem& item = plan.items[plan.segments[s].item];
+      const Range chunks = plan.segments[s].chunks;
+      for (std::int64_t c = chunks.begin; c < chunks.end; ++c) {
+        const double chunk =
+            cost.tile_chunk(batch, batch.requests[item.request], c, item.rows.size());
+        sum += chunk;
+        costs.largest_chunk = std::max(costs.largest_chunk, chunk);
+      }
+    }
+    costs.slowest = std::max(costs.slowest, sum);
+    costs.total += sum;
+  }
+  return costs;
+}
+
+std::vector<Piece> whole_requests(const Batch& batch) {
+  return make_partition(batch, {ShardMode::Kind::kBatch}, 1).pieces;
+}
+
+TEST(WorkItems, CutRowsIntoTilesOfTheMost) {
+  Batch batch = test::planning_batch({100}, 128);
+  batch.requests[0].query_len = 3;
+  const std::vector<Piece> pieces{{0, {0, 100}, {0, 2}}};
+  const std::vector<WorkItem> items = work_items(batch, pieces);
+  ASSERT_EQ(items.size(), 3U);
+  EXPECT_EQ(items[0], (WorkItem{0, 0, 0, {0, 100}, {0, 128}, {0, 2}}));
+  EXPECT_EQ(items[1].rows, (Range{128, 256}));
+  EXPECT_EQ(items[2].rows, (Range{256, 300}));
+}
+
+TEST(WorkItems, NeverMixKvHeads) {
+  Batch batch = test::planning_batch({100}, 12);
+  batch.shape.h_kv = 3;
+  const std::vector<Piece> pieces{{0, {2, 9}, {0, 2}}};
+  const std::vector<WorkItem> items = work_items(batch, pieces);
+  ASSERT_EQ(items.size(), 3U);
+  EXPECT_EQ(items[0], (WorkItem{0, 0, 0, {2, 4}, {0, 2}, {0, 2}}));
+  EXPECT_EQ(items[1], (WorkItem{0, 0, 1, {4, 8}, {0, 4}, {0, 2}}));
+  EXPECT_EQ(items[2], (WorkItem{0, 0, 2, {8, 9}, {0, 1}, {0, 2}}));
+}
+
+TEST(WorkItems, DoNotDependOnTheChunksOfARank) {
+  Batch batch = test::planning_batch({10000}, 96);
+  batch.requests[0].query_len = 5;
+  const std::vector<Piece> one{{0, {0, 96}, {0, 10}}};
+  const std::vector<Piece> other{{0, {0, 96}, {10, 90}}};
+  const std::vector<WorkItem> a = work_items(batch, one);
+  const std::vector<WorkItem> b = work_items(batch, other);
+  ASSERT_EQ(a.size(), b.size());
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    EXPECT_EQ(a[i].heads, b[i].heads);
+    EXPECT_EQ(a[i].rows, b[i].rows);
+  }
+}
+
+TEST(SplitPlan, CoversEveryChunkOnce) {
+  for (const int threads : {1, 2, 3, 16, 200}) {
+    const Batch batch = test::planning_batch({5000, 0, 64, 1, 100000});
+    const std::vector<Piece> pieces = whole_requests(batch);
+    EXPECT_EQ(complaint_about(batch, pieces, threads, make_split_plan(batch, pieces, threads)), "")
+        << threads;
+  }
+}
+
+TEST(SplitPlan, OfNothingIsEmpty) {
+  const Batch batch = test::planning_batch({0, 0});
+  const SplitPlan plan = make_split_plan(batch, {}, 4);
+  EXPECT_EQ(complaint_about(batch, {}, 4, plan), "");
+  EXPECT_TRUE(plan.segments.empty());
+}
+
+TEST(SplitPlan, NeedsNoRoomForRequestsThatOneThreadFinishes) {
+  const Batch batch = test::planning_batch(std::vector<std::int64_t>(1000, 640));
+  const std::vector<Piece> pieces = whole_requests(batch);
+  EXPECT_EQ(make_split_plan(batch, pieces, 1).float_offsets.back(), 0);
+  const std::int64_t room_for_one = 4 * partial_floats(16, 512);  // at most 4 nodes to each side
+  EXPECT_LE(make_split_plan(batch, pieces, 4).float_offsets.back(), 3 * 2 * room_for_one);
+}
+
+TEST(SplitPlan, BalancesThreadsToAChunk) {
+  const Batch batch = test::planning_batch({5000, 777, 64, 1, 100000, 30000}, 128);
+  for (const int threads : {2, 3, 8, 64}) {
+    const ThreadCosts costs =
+        costs_of(batch, make_split_plan(batch, whole_requests(batch), threads));
+    EXPECT_LE(costs.slowest, (costs.total / threads + costs.largest_chunk) * (1 + 1e-9));
+  }
+}
+
+#ifdef MLA_HAVE_RAPIDCHECK
+RC_GTEST_PROP(SplitPlan, CoversEveryChunkOfAnyShareOnceAndInBalance, ()) {
+  const auto context_lens = *rc::gen::nonEmpty(
+      rc::gen::container<std::vector<std::int64_t>>(rc::gen::inRange<std::int64_t>(0, 20000)));
+  Batch batch = test::planning_batch(context_lens, 4 * *rc::gen::inRange<std::int64_t>(1, 40));
+  batch.shape.h_kv = *rc::gen::element<std::int64_t>(1, 2, 4);
+  for (Request& request : batch.requests) {
+    request.query_len = *rc::gen::inRange<std::int64_t>(1, 5);
+  }
+  const auto ranks = *rc::gen::inRange(1, 6);
+  const auto threads = *rc::gen::inRange(1, 20);
+  for (const ShardMode::Kind kind : {ShardMode::Kind::kKv, ShardMode::Kind::kHeads}) {
+    const Partition partition = make_partition(batch, {kind}, ranks);
+    for (int rank = 0; rank < ranks; ++rank) {
+      const std::vector<Piece> pieces(partition.pieces.begin() + partition.piece_offsets[rank],
+                                      partition.pieces.begin() + partition.piece_offsets[rank + 1]);
+      const SplitPlan plan = make_split_plan(batch, pieces, threads);
+      RC_ASSERT(complaint_about(batch, pieces, threads, plan) == std::string());
+      const ThreadCosts costs = costs_of(batch, plan);
+      RC_ASSERT(costs.slowest <= (costs.total / threads + costs.largest_chunk) * (1 + 1e-9));
+    }
+  }
+}
+#endif
+
+}  // namespace
+}  // namespace mla
