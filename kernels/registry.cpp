@@ -1,10 +1,14 @@
 #include "core/error.h"
 #include "kernels/backend.h"
+#include "kernels/cpu/avx512/backend.h"
+#include "kernels/cpu/portable/backend.h"
+#include "kernels/reference/backend.h"
 
 namespace mla::kernels {
 
 const std::vector<const Backend*>& backends() {
-  static const std::vector<const Backend*> list;
+  static const std::vector<const Backend*> list{&avx512::backend(), &portable::backend(),
+                                                &reference::backend()};
   return list;
 }
 

@@ -63,20 +63,9 @@ Reference recompute(const Batch& batch, const std::filesystem::path& base_dir,
   const proto::ShardData data(batch, base_dir, pieces, 1);
   const kernels::RankInputs inputs = rank_inputs(data, pieces);
 
-  constexpr std::int64_t kRowsPerTask = 4;
-  std::vector<WorkItem> tasks;
-  for (const WorkItem& item : work_items(batch, pieces)) {
-    for (std::int64_t row = item.rows.begin; row < item.rows.end; row += kRowsPerTask) {
-      tasks.push_back(item);
-      tasks.back().rows = {row, std::min(item.rows.end, row + kRowsPerTask)};
-    }
-  }
   Reference reference{.out = std::vector<double>(r.query_len * h_q * d_v),
                       .lse = std::vector<double>(r.query_len * h_q)};
-  const auto num_tasks = static_cast<std::int64_t>(tasks.size());
-#pragma omp parallel for schedule(dynamic, 1)
-  for (std::int64_t t = 0; t < num_tasks; ++t) {
-    const WorkItem& item = tasks[t];
+  for (const WorkItem& item : work_items(batch, pieces)) {
     std::vector<double> out(item.rows.size() * d_v);
     std::vector<double> lse(item.rows.size());
     kernels::oracle(kernels::decode_params(batch, item, inputs), out.data(), lse.data());

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+
+#include "core/chunk_tree.h"
+#include "core/partial.h"
+#include "core/split_plan.h"
+#include "kernels/backend.h"
+
+namespace mla::kernels {
+
+/// Tokens of chunk `chunk`.
+inline Range chunk_token_range(const DecodeParams& params, std::int64_t chunk) {
+  return {chunk * params.chunk_tokens,
+          std::min((chunk + 1) * params.chunk_tokens, params.context_len)};
+}
+
+/// Floats that `fold_decode` needs at `spill` for any request of at most `max_context_len` tokens.
+inline std::int64_t fold_spill_floats(std::int64_t d_v, std::int64_t chunk_tokens,
+                                      std::int64_t max_context_len) {
+  return max_fold_depth(ceil_div(max_context_len, chunk_tokens)) *
+         partial_floats(kMaxRowsPerItem, d_v);
+}
+
+/// `Backend::decode` for a backend that knows how to compute one chunk: it calls
+/// `compute_chunk(Range tokens, PartialView result)` for each of `chunks` and folds the partials
+/// along the canonical tree.
+///
+/// Slot i of the fold's stack is the i-th of the final nodes in `nodes` for as long as there is
+/// one; what is deeper, while the fold goes on, lies at `spill`. So nothing is copied at the end:
+///
+///   slot     0   1   2 | 3   4 ..
+///          +---+---+---+---+---+--
+///          |   nodes   |   spill
+///          +---+---+---+---+---+--
+template <class ComputeChunk>
+void fold_decode(const DecodeParams& params, Range chunks, float* nodes, float* spill,
+                 ComputeChunk&& compute_chunk) {
+  const std::int64_t rows = params.rows.size();
+  const std::int64_t d_v = params.shape.d_v;
+  const std::int64_t floats = partial_floats(rows, d_v);
+  const std::int64_t final_nodes = count_maximal_nodes(chunks, params.num_chunks());
+  const auto slot = [=](std::int64_t i) {
+    float* storage = i < final_nodes ? nodes + i * floats : spill + (i - final_nodes) * floats;
+    return partial_at(storage, rows, d_v);
+  };
+
+  TreeFold fold(params.num_chunks());
+  for (std::int64_t chunk = chunks.begin; chunk < chunks.end; ++chunk) {
+    compute_chunk(chunk_token_range(params, chunk), slot(fold.size()));
+    fold.push({0, chunk});
+    while (fold.combine()) merge_partials(slot(fold.size() - 1), slot(fold.size()));
+    if (params.chunks_done != nullptr) {
+      params.chunks_done->fetch_add(1, std::memory_order_relaxed);
+    }
+  }
+}
+
+}  // namespace mla::kernels
