@@ -31,6 +31,7 @@ std::int64_t message_bytes(const Batch& batch, std::span<const WireItem> items);
 /// batch and m[rows], l[rows], o[rows, d_v].
 class MessagePacker {
  public:
+  /// `items` is not empty.
   MessagePacker(const Batch& batch, std::span<const WireItem> items, int to);
   /// Adds the node's partial; nodes come in the order of `items`.
   void add(const WorkItem& item, const NodePartial& node);

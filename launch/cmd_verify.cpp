@@ -17,6 +17,7 @@
 #include "launch/tables.h"
 #include "proto/batch_file.h"
 #include "proto/result_file.h"
+#include "proto/safetensors.h"
 #include "proto/shard_data.h"
 
 namespace mla::launch {

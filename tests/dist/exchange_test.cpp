@@ -38,16 +38,17 @@ TEST(Exchange, DeliversEveryMessageToItsPeer) {
   }
 }
 
-/// A partition of one request over two ranks, and the message that rank 1 sends to rank 0.
+/// A partition of one request over two ranks, and the message that one sends to its owner.
 class WireTest : public testing::Test {
  protected:
   WireTest()
       : problem_({.h_q = 2, .h_kv = 1, .d_qk = 24, .d_v = 16}, {{1, 64 * 11}}, 1),
         partition_(make_partition(problem_.batch(), {.kind = ShardMode::Kind::kKv}, 2)),
-        items_(wire_items(problem_.batch(), partition_, 1, 0)) {}
+        owner_(partition_.ownerships[0].owner),
+        items_(wire_items(problem_.batch(), partition_, 1 - owner_, owner_)) {}
 
   Message message() const {
-    MessagePacker packer(problem_.batch(), items_, 0);
+    MessagePacker packer(problem_.batch(), items_, owner_);
     std::vector<float> values(partial_floats(2, 16));
     float next = 0;
     for (const WireItem& item : items_) {
@@ -61,6 +62,7 @@ class WireTest : public testing::Test {
 
   Problem problem_;
   Partition partition_;
+  int owner_;
   std::vector<WireItem> items_;
 };
 
@@ -78,7 +80,7 @@ TEST_F(WireTest, CarriesPartialsUnchanged) {
 }
 
 TEST_F(WireTest, NothingTravelsToOneself) {
-  EXPECT_TRUE(wire_items(problem_.batch(), partition_, 0, 0).empty());
+  EXPECT_TRUE(wire_items(problem_.batch(), partition_, owner_, owner_).empty());
   EXPECT_EQ(message_bytes(problem_.batch(), {}), 0);
 }
 
@@ -92,13 +94,13 @@ TEST_F(WireTest, RefusesAMessageWithAnyWrongHeaderByte) {
 }
 
 TEST_F(WireTest, RefusesADroppedPartial) {
-  MessagePacker packer(problem_.batch(), items_, 0);
+  MessagePacker packer(problem_.batch(), items_, owner_);
   EXPECT_THROW(packer.finish(), MpiError);
 }
 
 TEST_F(WireTest, RefusesAPartialTooMany) {
   std::vector<float> values(partial_floats(2, 16));
-  MessagePacker packer(problem_.batch(), items_, 0);
+  MessagePacker packer(problem_.batch(), items_, owner_);
   const auto add_first = [&] {
     packer.add(items_[0].item, {items_[0].nodes[0], partial_at(values.data(), 2, 16)});
   };
