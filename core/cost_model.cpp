@@ -13,10 +13,13 @@ double CostModel::tile_chunk(const Batch& batch, const Request& request, std::in
                              std::int64_t rows) const {
   const MlaShape& shape = batch.shape;
   const auto tokens = static_cast<double>(tokens_in_chunk(batch, request, chunk));
-  const auto row_count = static_cast<double>(rows);
-  const double flop = 2 * tokens * row_count * static_cast<double>(shape.d_qk + shape.d_v);
+  // Scores are computed for whole vectors of rows, values for single rows.
+  constexpr std::int64_t kRowsPerVector = 16;
+  const double flop =
+      2 * tokens *
+      static_cast<double>(round_up(rows, kRowsPerVector) * shape.d_qk + rows * shape.d_v);
   const double kv_bytes = tokens * static_cast<double>(shape.d_qk * size_of(batch.dtype));
-  const double merged_floats = row_count * static_cast<double>(shape.d_v);
+  const auto merged_floats = static_cast<double>(rows * shape.d_v);
   return std::max(flop, kv_bytes * flop_per_kv_byte) + merged_floats * flop_per_merged_float;
 }
 

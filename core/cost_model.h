@@ -8,6 +8,7 @@ namespace mla {
 
 /// Predicts what work costs, in FLOP-equivalents of one core. Only ratios matter to a plan.
 struct CostModel {
+  double flop_per_loaded_byte = 40;  ///< cost of reading or generating one byte of cache
   double flop_per_kv_byte = 7;       ///< cost of streaming one byte of cold cache
   double flop_per_merged_float = 8;  ///< cost of folding one float of a partial into another
   double flop_per_wire_byte = 40;    ///< cost of packing, sending and merging one byte

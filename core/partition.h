@@ -79,6 +79,7 @@ Partition make_partition(const Batch& batch, ShardMode mode, int ranks, const Co
 struct RankLoad {
   double cost = 0;            ///< predicted compute, FLOP-equivalents
   std::int64_t pieces = 0;    ///< (rank, request, heads) triples
+  std::int64_t kv_rows = 0;   ///< cache rows that its pieces read, shared ones counted each time
   std::int64_t kv_pages = 0;  ///< distinct cache pages it reads
   std::int64_t kv_bytes = 0;  ///< of those pages
   std::int64_t q_bytes = 0;
@@ -97,7 +98,8 @@ std::vector<RankLoad> loads_of(const Batch& batch, const Partition& partition,
                                const CostModel& cost = {},
                                CountPages count_pages = CountPages::kYes);
 
-/// Predicted time of the slowest rank, in FLOP-equivalents: compute, then exchange.
-double predicted_cost(const std::vector<RankLoad>& loads, const CostModel& cost = {});
+/// Predicted time of the slowest rank, in FLOP-equivalents: loading its cache, compute, exchange.
+double predicted_cost(const Batch& batch, const std::vector<RankLoad>& loads,
+                      const CostModel& cost = {});
 
 }  // namespace mla

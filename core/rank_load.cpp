@@ -18,6 +18,17 @@ double compute_cost(const Batch& batch, const Piece& piece, const CostModel& cos
   return each * static_cast<double>(piece.chunks.size() - 1) + last;
 }
 
+std::int64_t tokens_in(const Batch& batch, const Piece& piece) {
+  const std::int64_t context_len = batch.requests[piece.request].context_len;
+  return std::min(piece.chunks.end * batch.chunk_tokens, context_len) -
+         piece.chunks.begin * batch.chunk_tokens;
+}
+
+std::int64_t kv_heads_of(const Batch& batch, const Piece& piece) {
+  const std::int64_t group = batch.shape.heads_per_kv();
+  return (piece.heads.end - 1) / group - piece.heads.begin / group + 1;
+}
+
 void add_work(const Batch& batch, const Partition& partition, int rank, const CostModel& cost,
               RankLoad& load) {
   const MlaShape& shape = batch.shape;
@@ -27,6 +38,7 @@ void add_work(const Batch& batch, const Partition& partition, int rank, const Co
     const std::int64_t rows = request.query_len * piece.heads.size();
     ++load.pieces;
     load.cost += compute_cost(batch, piece, cost);
+    load.kv_rows += tokens_in(batch, piece) * kv_heads_of(batch, piece);
     load.q_bytes += rows * shape.d_qk * size_of(batch.dtype);
     const int owner = owner_of(partition, piece);
     if (owner == rank) continue;
@@ -70,12 +82,16 @@ std::vector<RankLoad> loads_of(const Batch& batch, const Partition& partition,
   return loads;
 }
 
-double predicted_cost(const std::vector<RankLoad>& loads, const CostModel& cost) {
+double predicted_cost(const Batch& batch, const std::vector<RankLoad>& loads,
+                      const CostModel& cost) {
+  const auto row_bytes = static_cast<double>(batch.shape.d_qk * size_of(batch.dtype));
   double slowest = 0;
   for (const RankLoad& load : loads) {
-    slowest = std::max(slowest,
-                       load.cost + static_cast<double>(load.bytes_sent) * cost.flop_per_wire_byte +
-                           static_cast<double>(load.messages_sent) * cost.flop_per_message);
+    const double loaded_bytes = static_cast<double>(load.kv_rows) * row_bytes;
+    slowest =
+        std::max(slowest, loaded_bytes * cost.flop_per_loaded_byte + load.cost +
+                              static_cast<double>(load.bytes_sent) * cost.flop_per_wire_byte +
+                              static_cast<double>(load.messages_sent) * cost.flop_per_message);
   }
   return slowest;
 }

@@ -107,11 +107,24 @@ TEST(RankLoad, ResultsAddUpToThoseOfTheBatchInEveryMode) {
 }
 
 TEST(RankLoad, SlowestRankDecides) {
-  const CostModel cost{.flop_per_wire_byte = 2, .flop_per_message = 5};
-  EXPECT_EQ(predicted_cost({}, cost), 0);
-  EXPECT_EQ(
-      predicted_cost({{.cost = 100}, {.cost = 50, .bytes_sent = 30, .messages_sent = 1}}, cost),
-      115);
+  const Batch batch = test::planning_batch({64});
+  const CostModel cost{.flop_per_loaded_byte = 0, .flop_per_wire_byte = 2, .flop_per_message = 5};
+  EXPECT_EQ(predicted_cost(batch, {}, cost), 0);
+  EXPECT_EQ(predicted_cost(
+                batch, {{.cost = 100}, {.cost = 50, .bytes_sent = 30, .messages_sent = 1}}, cost),
+            115);
+}
+
+TEST(RankLoad, LoadingACacheRowCosts) {
+  const Batch batch = test::planning_batch({64});
+  EXPECT_EQ(predicted_cost(batch, {{.kv_rows = 3}}, {.flop_per_loaded_byte = 2}),
+            3 * 2 * 2 * batch.shape.d_qk);
+}
+
+TEST(RankLoad, CountsTheCacheRowsOfAllHeadsThatAPieceReads) {
+  const Batch batch = test::planning_batch({1000});
+  const Partition partition = make_partition(batch, {.kind = Kind::kKv}, 1);
+  EXPECT_EQ(loads_of(batch, partition)[0].kv_rows, 1000);
 }
 
 }  // namespace
