@@ -140,7 +140,7 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
     mode = parse_shard_mode(options.mode, comm.size());
     backend = &kernels::find_backend(options.backend);
   });
-  comm.on_root([&] { proto::check_output_path(options.output); });
+  comm.on_root([&] { const proto::AtomicFile trial(options.output); });  // fail before any work
   const Placement placement = survey_placement(comm, threads);
   if (talks) print_placement(placement, threads, backend->name());
 

@@ -2,6 +2,7 @@
 #include <exception>
 #include <map>
 #include <string>
+#include <string_view>
 
 #include <CLI/CLI.hpp>
 
@@ -34,6 +35,11 @@ ExitCode dispatch(const mla::dist::Communicator& comm, int argc, char** argv) {
   commands["plan"] = mla::launch::add_plan(app);
   commands["verify"] = mla::launch::add_verify(app);
 
+  const std::string_view first = argc > 1 ? argv[1] : "none";
+  if (!first.starts_with('-') && !commands.contains(std::string(first))) {
+    throw mla::dist::CollectiveError(
+        mla::InvalidArgument("command", first, "decode, make-batch, inspect, plan or verify"));
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& help) {

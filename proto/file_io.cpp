@@ -135,7 +135,7 @@ AtomicFile::AtomicFile(const std::filesystem::path& path)
   check_output_path(path);
   file_ =
       FileDescriptor(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
-  if (file_.get() < 0) throw IoError("create", temporary_.string(), errno);
+  if (file_.get() < 0) throw IoError("create", path_.string(), errno);
 }
 
 AtomicFile::~AtomicFile() {

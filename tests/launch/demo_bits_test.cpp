@@ -15,9 +15,12 @@ const std::string kDemo = std::string(MLA_SOURCE_DIR) + "/launch/demo/shakespear
 
 std::string grid_for(int ranks) {
   switch (ranks) {
-    case 4: return "grid:2x2";
-    case 1: return "grid:1x1";
-    default: return "grid:" + std::to_string(ranks) + "x1";
+    case 4:
+      return "grid:2x2";
+    case 1:
+      return "grid:1x1";
+    default:
+      return "grid:" + std::to_string(ranks) + "x1";
   }
 }
 
@@ -34,17 +37,16 @@ TEST_P(DemoBits, AreTheSameForAnyRanksModesAndThreads) {
         SCOPED_TRACE(backend + ", " + std::to_string(ranks) + " ranks, " + mode + ", " +
                      std::to_string(threads) + " threads");
         const std::string output = folder / "results";
-        const CommandResult run =
-            run_meshmla(ranks, "decode " + kDemo + ".batch.txtpb --output " + output +
-                                   " --quiet --backend " + backend + " --mode " + mode +
-                                   " --threads " + std::to_string(threads));
+        const CommandResult run = run_meshmla(
+            ranks, "decode " + kDemo + ".batch.txtpb --output " + output + " --quiet --backend " +
+                       backend + " --mode " + mode + " --threads " + std::to_string(threads));
         ASSERT_EQ(run.exit_code, 0) << testing::PrintToString(run.errors);
         const std::string bytes = read_file(output);
         if (first.empty()) {
           first = bytes;
           const CommandResult verify =
-              run_meshmla(0, "verify " + kDemo + ".batch.txtpb " + output + " --expected " +
-                                 kDemo + ".expected.safetensors");
+              run_meshmla(0, "verify " + kDemo + ".batch.txtpb " + output + " --expected " + kDemo +
+                                 ".expected.safetensors");
           EXPECT_EQ(verify.exit_code, 0) << verify.output;
         }
         ASSERT_EQ(bytes, first);
@@ -62,7 +64,7 @@ std::vector<std::string> available_backends() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, DemoBits, testing::ValuesIn(available_backends()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& test) { return test.param; });
 
 }  // namespace
 }  // namespace mla::launch

@@ -1,14 +1,14 @@
 #include "tests/launch/run_command.h"
 
-#include <stdlib.h>
-#include <sys/wait.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
+
+#include <stdlib.h>
+#include <sys/wait.h>
 
 namespace mla::launch {
 
@@ -25,8 +25,7 @@ CommandResult run_meshmla(int ranks, const std::string& arguments) {
   const auto start = std::chrono::steady_clock::now();
   const int status = std::system(command.c_str());
   CommandResult result;
-  result.seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   result.output = read_file(folder / "out");
   std::istringstream errors(read_file(folder / "err"));
@@ -43,7 +42,9 @@ TemporaryFolder::TemporaryFolder() {
   path_ = name;
 }
 
-TemporaryFolder::~TemporaryFolder() { std::filesystem::remove_all(path_); }
+TemporaryFolder::~TemporaryFolder() {
+  std::filesystem::remove_all(path_);
+}
 
 std::vector<std::string> TemporaryFolder::files() const {
   std::vector<std::string> names;
