@@ -1,10 +1,12 @@
 #include "proto/journal.h"
 
+#include <csignal>
 #include <limits>
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include "tests/proto/temp_dir.h"
 
@@ -127,6 +129,22 @@ TEST(Journal, RefusesFilesThatAreNone) {
   EXPECT_THROW(JournalReader(folder / "j"), FormatError);
   EXPECT_THROW(JournalWriter(folder / "j", kHeader), FormatError);
   EXPECT_EQ(exit_code_of([&] { JournalWriter(folder / "no/folder", kHeader); }), ExitCode::kIo);
+}
+
+TEST(Journal, TakesBackARecordThatItCannotFinish) {
+  const TempDir folder;
+  JournalWriter writer(folder / "j", kHeader);
+  writer.append(slice(0, 32));
+  std::signal(SIGXFSZ, SIG_IGN);
+  rlimit usual{};
+  ::getrlimit(RLIMIT_FSIZE, &usual);
+  const rlimit small{std::filesystem::file_size(folder / "j") + 100, usual.rlim_max};
+  ::setrlimit(RLIMIT_FSIZE, &small);
+  const std::string error = error_of([&] { writer.append(slice(1, 4096)); });
+  ::setrlimit(RLIMIT_FSIZE, &usual);
+  EXPECT_THAT(error, HasSubstr("cannot write"));
+  writer.append(slice(2, 32));
+  EXPECT_EQ(read(folder / "j").slices, (std::vector{slice(0, 32), slice(2, 32)}));
 }
 
 TEST(Journal, SaysWhenTheDiskIsFull) {
