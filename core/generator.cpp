@@ -1,7 +1,13 @@
 #include "core/generator.h"
 
+#include <algorithm>
+#include <array>
+#include <bit>
+
 namespace mla {
 namespace {
+
+static_assert(std::endian::native == std::endian::little, "the words below are cut as such");
 
 constexpr std::uint64_t mix(std::uint64_t x) {
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -11,24 +17,69 @@ constexpr std::uint64_t mix(std::uint64_t x) {
 
 constexpr std::uint64_t kGolden = 0x9e3779b97f4a7c15u;
 
+// One 64-bit word makes four elements. Blocks of words keep the two loops apart, of which only the
+// conversion is fast with vectors.
+constexpr std::int64_t kPerWord = 4;
+constexpr std::int64_t kBlockWords = 64;
+constexpr std::int64_t kBlockElements = kBlockWords * kPerWord;
+
+using Block = std::array<std::int16_t, kBlockElements>;
+
+/// The block of words that begins with word `first_word` of the stream `key`.
+Block random_block(std::uint64_t key, std::int64_t first_word) {
+  std::array<std::uint64_t, kBlockWords> words;
+  for (std::int64_t i = 0; i < kBlockWords; ++i) {
+    words[i] = mix(key + kGolden * (static_cast<std::uint64_t>(first_word + i) + 1));
+  }
+  return std::bit_cast<Block>(words);
+}
+
+constexpr float spread(std::int16_t bits) {
+  return static_cast<float>(bits) * 0x1p-15f;
+}
+
+std::uint16_t to_bf16_bits(std::int16_t bits) {
+  return to_bf16(spread(bits)).bits;
+}
+
+/// to_fp16(spread(bits)) without its branches: the values are 0, +-2^-15 or normal, and finite.
+std::uint16_t to_fp16_bits(std::int16_t bits) {
+  constexpr std::int32_t kTwoToMinus15 = 0x38000000;
+  const auto value = std::bit_cast<std::int32_t>(spread(bits));
+  const std::int32_t rebiased = (value & 0x7fffffff) - kTwoToMinus15;
+  const std::int32_t normal = (rebiased + 0xfff + (rebiased >> 13 & 1)) >> 13;
+  const std::int32_t is_normal = -static_cast<std::int32_t>(rebiased > 0);  // a mask
+  const std::int32_t is_smallest = -static_cast<std::int32_t>(rebiased == 0);
+  return static_cast<std::uint16_t>((value >> 16 & 0x8000) | (normal & is_normal) |
+                                    (0x200 & is_smallest));
+}
+
+template <std::uint16_t (*kConvert)(std::int16_t)>
+void generate(std::uint64_t key, std::int64_t first, std::span<std::uint16_t> out) {
+  while (!out.empty()) {
+    const Block block = random_block(key, first / kPerWord);
+    std::array<std::uint16_t, kBlockElements> converted;
+    for (std::int64_t i = 0; i < kBlockElements; ++i) converted[i] = kConvert(block[i]);
+
+    const std::int64_t skipped = first % kPerWord;  // `first` may lie inside a word
+    const std::int64_t count =
+        std::min(kBlockElements - skipped, static_cast<std::int64_t>(out.size()));
+    std::copy_n(converted.begin() + skipped, count, out.begin());
+    first += count;
+    out = out.subspan(static_cast<std::size_t>(count));
+  }
+}
+
 }  // namespace
 
 void generate_elements(std::uint64_t seed, GeneratedTensor tensor, std::int64_t block,
                        std::int64_t first, DType dtype, std::span<std::uint16_t> out) {
   const std::uint64_t key = mix(mix(seed + kGolden * static_cast<std::uint64_t>(tensor)) +
                                 kGolden * static_cast<std::uint64_t>(block));
-  // One 64-bit word makes four elements; `first` may lie inside a word.
-  constexpr std::int64_t kPerWord = 4;
-  const auto size = static_cast<std::int64_t>(out.size());
-  for (std::int64_t i = 0; i < size;) {
-    const std::int64_t element = first + i;
-    const std::uint64_t word =
-        mix(key + kGolden * (static_cast<std::uint64_t>(element / kPerWord) + 1));
-    for (std::int64_t lane = element % kPerWord; lane < kPerWord && i < size; ++lane, ++i) {
-      const auto bits = static_cast<std::int16_t>(word >> (16 * lane));
-      const float value = static_cast<float>(bits) * 0x1p-15f;
-      out[i] = dtype == DType::kFp16 ? to_fp16(value).bits : to_bf16(value).bits;
-    }
+  if (dtype == DType::kFp16) {
+    generate<to_fp16_bits>(key, first, out);
+  } else {
+    generate<to_bf16_bits>(key, first, out);
   }
 }
 

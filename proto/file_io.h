@@ -87,7 +87,8 @@ class AtomicFile {
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text);
 
-  /// @throws IoError; then nothing has changed at the path.
+  /// @throws IoError; then nothing has changed at the path, unless it is the folder's sync that
+  /// failed.
   void commit();
 
  private:

@@ -169,10 +169,19 @@ JournalWriter::JournalWriter(const std::filesystem::path& path, const JournalHea
   file_ = FileDescriptor(::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
   if (file_.get() < 0) throw IoError("open", path.string(), errno);
   if (::ftruncate(file_.get(), keep) != 0) throw IoError("truncate", path.string(), errno);
+  end_ = keep;
 }
 
 void JournalWriter::append(const ResultSlice& slice) {
-  write_all(file_.get(), encode_record(slice), path_);
+  const std::vector<std::byte> record = encode_record(slice);
+  try {
+    write_all(file_.get(), record, path_);
+  } catch (const IoError&) {
+    // A later record must not follow half of this one. If this fails too, readers will tell.
+    [[maybe_unused]] const int ignored = ::ftruncate(file_.get(), end_);
+    throw;
+  }
+  end_ += static_cast<std::int64_t>(record.size());
 }
 
 void JournalWriter::sync() {

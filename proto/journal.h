@@ -47,7 +47,7 @@ class JournalWriter {
   /// @throws FormatError if the existing journal has another header or is damaged; IoError.
   JournalWriter(const std::filesystem::path& path, const JournalHeader& header);
 
-  /// Written, but durable only after `sync`. @throws IoError.
+  /// Written, but durable only after `sync`. @throws IoError; then nothing was appended.
   void append(const ResultSlice& slice);
 
   /// Makes all that was appended durable. @throws IoError.
@@ -56,6 +56,7 @@ class JournalWriter {
  private:
   std::filesystem::path path_;
   FileDescriptor file_;
+  std::int64_t end_ = 0;  // of the last whole record
 };
 
 }  // namespace mla::proto
