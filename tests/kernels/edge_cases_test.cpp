@@ -21,7 +21,7 @@ class EdgeCases : public testing::TestWithParam<std::tuple<const kernels::Backen
 
   void expect_within_tolerance(const Problem& problem) const {
     const kernels::Comparison comparison =
-        compare_results(run_backend(backend(), problem), run_oracle(problem));
+        compare_results(problem, run_backend(backend(), problem), run_oracle(problem));
     EXPECT_TRUE(comparison.pass) << kernels::to_string(comparison);
   }
 };
@@ -68,7 +68,7 @@ TEST_P(EdgeCases, EveryLengthUpToTwoBlocksAndABit) {
 }
 
 TEST_P(EdgeCases, EveryNumberOfRowsUpToThreeGroups) {
-  for (std::int64_t heads = 1; heads <= 49; ++heads) {
+  for (const std::int64_t heads : {1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49}) {
     expect_within_tolerance(
         Problem({.shape = {heads, 1, 80, 64}, .dtype = dtype(), .requests = {{1, 70}}}));
   }
@@ -104,7 +104,8 @@ TEST_P(EdgeCases, PeakedScores) {
                                    .dtype = dtype(),
                                    .causal = false,
                                    .requests = {{1, 700}},
-                                   .q_magnitude = 30}));
+                                   .q_magnitude = 30,
+                                   .kv_magnitude = 1}));
 }
 
 // Every key but one scores hugely negative, or that one hugely positive; powers of two, so that

@@ -48,6 +48,7 @@ ProblemSpec problem_spec(const GridPoint& point, std::int64_t index) {
   spec.chunk_tokens = kChunkTokens[index % 7];
   spec.causal = point.causal;
   spec.seed = index + 1;
+  spec.kv_magnitude = index % 4 == 1 ? 1 : 0.1;
   std::mt19937_64 random(index);
   std::normal_distribution<double> length(static_cast<double>(point.s_k),
                                           static_cast<double>(point.s_k) / 2);
@@ -80,7 +81,8 @@ void check_grid_point(const GridPoint& point, std::int64_t index,
   const Problem problem(problem_spec(point, index));
   const ExactResults exact = run_oracle(problem);
   for (const kernels::Backend* backend : backends) {
-    const kernels::Comparison comparison = compare_results(run_backend(*backend, problem), exact);
+    const kernels::Comparison comparison =
+        compare_results(problem, run_backend(*backend, problem), exact);
     EXPECT_TRUE(comparison.pass) << backend->name() << " at " << to_string(point) << " (index "
                                  << index << "): " << kernels::to_string(comparison);
   }

@@ -100,7 +100,8 @@ ProblemSpec any_problem() {
           .causal = *rc::gen::arbitrary<bool>(),
           .requests = {{query_len, context_len}},
           .seed = *rc::gen::inRange<std::uint64_t>(1, 1000000),
-          .q_magnitude = *rc::gen::element(0.0, 1.0, 10.0)};
+          .q_magnitude = *rc::gen::element(0.0, 1.0, 10.0),
+          .kv_magnitude = 1};
 }
 
 Range any_part(std::int64_t size) {

@@ -12,16 +12,21 @@ constexpr std::int32_t kGarbageEntry = 2147480000;
 constexpr std::int64_t kGarbageEntries = 3;
 constexpr std::uint16_t kNan = 0x7fff;  // in both element types
 
+/// A mixing step of SplitMix64.
+std::uint64_t mix(std::uint64_t x) {
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
+
 /// Roughly normal numbers, fast: sums of four uniform ones.
 void fill_normal(std::uint64_t seed, DType dtype, double magnitude, std::uint16_t* to,
                  std::int64_t n) {
   constexpr double kStandardDeviation = 37837.2;  // of a sum of four 16-bit uniform numbers
   const double unit = magnitude / kStandardDeviation;
-  std::uint64_t state = seed * 0x9e3779b97f4a7c15u + 1;
+  const std::uint64_t key = mix(seed);
   for (std::int64_t i = 0; i < n; ++i) {
-    state += 0x9e3779b97f4a7c15u;
-    std::uint64_t x = (state ^ (state >> 30)) * 0xbf58476d1ce4e5b9u;
-    x ^= x >> 29;
+    const std::uint64_t x = mix(key + i * 0x9e3779b97f4a7c15u);
     const auto sum = static_cast<std::int64_t>((x & 0xffff) + (x >> 16 & 0xffff) +
                                                (x >> 32 & 0xffff) + (x >> 48)) -
                      131070;

@@ -21,8 +21,8 @@ struct ProblemSpec {
   bool causal = true;
   std::vector<RequestSizes> requests;
   std::uint64_t seed = 1;
-  double q_magnitude = 1;  ///< standard deviation of the elements
-  double kv_magnitude = 1;
+  double q_magnitude = 1;          ///< standard deviation of the elements
+  double kv_magnitude = 0.1;       ///< FlashMLA's
   std::int64_t token_padding = 0;  ///< NaN elements after each token of the cache
   std::int64_t q_padding = 0;      ///< NaN elements after each query row
   std::int64_t max_cache_elements = std::int64_t{1} << 23;  ///< beyond it requests share full pages

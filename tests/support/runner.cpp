@@ -149,8 +149,10 @@ ExactResults run_oracle(const Problem& problem) {
   return exact;
 }
 
-kernels::Comparison compare_results(const Results& results, const ExactResults& exact) {
-  return kernels::compare(results.out, results.lse, exact.out, exact.lse);
+kernels::Comparison compare_results(const Problem& problem, const Results& results,
+                                    const ExactResults& exact) {
+  return kernels::compare(results.out, results.lse, exact.out, exact.lse,
+                          kernels::tolerance_for(problem.spec().kv_magnitude));
 }
 
 }  // namespace mla::test
