@@ -2,14 +2,27 @@
 
 #include <bit>
 #include <cstdint>
+#include <cstring>
 
 #include "core/dtype.h"
 
-// Branch-free arithmetic, so that loops over it vectorise.
+// Branch-free arithmetic, so that loops over it vectorise, and a vector type for the loops that
+// compilers vectorise badly by themselves.
 
 namespace mla::kernels::portable {
 
-inline constexpr float kInfinity = std::bit_cast<float>(0x7f800000U);
+/// Four floats, on any target: the compiler splits or emulates what the CPU lacks.
+using Vector [[gnu::vector_size(16)]] = float;
+
+inline Vector load(const float* from) {
+  Vector v;
+  std::memcpy(&v, from, sizeof v);
+  return v;
+}
+
+inline void store(float* to, Vector v) {
+  std::memcpy(to, &v, sizeof v);
+}
 
 inline float widen_bf16(std::uint16_t bits) {
   return to_float(Bf16{bits});

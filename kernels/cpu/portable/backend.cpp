@@ -61,18 +61,21 @@ void pack_queries(const DecodeParams& params, std::int64_t ld, const Scratch& s)
 }
 
 /// scores[token][lane] of 4 tokens and 8 query rows. Each is one sum over the elements in order.
-void score_tile(const float* __restrict q, const float* __restrict kv, std::int64_t d_qk,
-                float* __restrict scores, std::int64_t ld) {
-  float sum[kTileTokens][kLanes] = {};
+void score_tile(const float* q, const float* kv, std::int64_t d_qk, float* scores,
+                std::int64_t ld) {
+  Vector sum[kTileTokens][2] = {};
   for (std::int64_t k = 0; k < d_qk; ++k) {
+    const Vector q0 = load(q + k * kLanes);
+    const Vector q1 = load(q + k * kLanes + 4);
     for (std::int64_t t = 0; t < kTileTokens; ++t) {
-      for (std::int64_t lane = 0; lane < kLanes; ++lane) {
-        sum[t][lane] += q[k * kLanes + lane] * kv[t * d_qk + k];
-      }
+      const float element = kv[t * d_qk + k];
+      sum[t][0] += q0 * element;
+      sum[t][1] += q1 * element;
     }
   }
   for (std::int64_t t = 0; t < kTileTokens; ++t) {
-    for (std::int64_t lane = 0; lane < kLanes; ++lane) scores[t * ld + lane] = sum[t][lane];
+    store(scores + t * ld, sum[t][0]);
+    store(scores + t * ld + 4, sum[t][1]);
   }
 }
 
@@ -110,22 +113,25 @@ void softmax_step(const Scratch& s, std::int64_t ld, std::int64_t block_begin, s
 
 /// out[row][dim] += sum over tokens of weights[token][row] * values[token][dim], in order.
 template <std::int64_t kRows>
-void accumulate_tile(const float* __restrict weights, std::int64_t ld,
-                     const float* __restrict values, std::int64_t d_qk, std::int64_t tokens,
-                     float* __restrict out, std::int64_t d_v) {
-  float sum[kRows][kTileDims];
+void accumulate_tile(const float* weights, std::int64_t ld, const float* values, std::int64_t d_qk,
+                     std::int64_t tokens, float* out, std::int64_t d_v) {
+  Vector sum[kRows][2];
   for (std::int64_t r = 0; r < kRows; ++r) {
-    for (std::int64_t d = 0; d < kTileDims; ++d) sum[r][d] = out[r * d_v + d];
+    sum[r][0] = load(out + r * d_v);
+    sum[r][1] = load(out + r * d_v + 4);
   }
   for (std::int64_t t = 0; t < tokens; ++t) {
+    const Vector v0 = load(values + t * d_qk);
+    const Vector v1 = load(values + t * d_qk + 4);
     for (std::int64_t r = 0; r < kRows; ++r) {
-      for (std::int64_t d = 0; d < kTileDims; ++d) {
-        sum[r][d] += weights[t * ld + r] * values[t * d_qk + d];
-      }
+      const float weight = weights[t * ld + r];
+      sum[r][0] += v0 * weight;
+      sum[r][1] += v1 * weight;
     }
   }
   for (std::int64_t r = 0; r < kRows; ++r) {
-    for (std::int64_t d = 0; d < kTileDims; ++d) out[r * d_v + d] = sum[r][d];
+    store(out + r * d_v, sum[r][0]);
+    store(out + r * d_v + 4, sum[r][1]);
   }
 }
 

@@ -1,0 +1,58 @@
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include <gtest/gtest.h>
+
+#include "tests/support/runner.h"
+
+namespace {
+
+std::atomic<long> allocations{0};
+
+}  // namespace
+
+void* operator new(std::size_t size) {
+  ++allocations;
+  if (void* memory = std::malloc(size)) return memory;
+  throw std::bad_alloc();
+}
+void operator delete(void* memory) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, std::size_t) noexcept {
+  std::free(memory);
+}
+
+namespace mla::test {
+namespace {
+
+TEST(Decode, AllocatesNothing) {
+  for (const DType dtype : {DType::kBf16, DType::kFp16}) {
+    const Problem problem({.shape = {16, 1, 80, 64}, .dtype = dtype, .requests = {{2, 3000}}});
+    const kernels::DecodeParams params = problem.params(0, 0, {0, 32});
+    const Range chunks{0, params.num_chunks()};
+    for (const kernels::Backend* backend : usable_backends()) {
+      const AlignedBytes workspace(
+          backend->workspace_bytes(params.shape, params.chunk_tokens, params.context_len));
+      std::vector<float> nodes(partial_floats(32, 64));
+      const long before = allocations;
+      backend->decode(params, chunks, nodes.data(), workspace.span());
+      EXPECT_EQ(allocations, before) << backend->name();
+    }
+  }
+}
+
+TEST(Decode, RaisesTheProgressCounterOncePerChunk) {
+  const Problem problem({.shape = {4, 1, 80, 64}, .requests = {{1, 3000}}});
+  for (const kernels::Backend* backend : usable_backends()) {
+    kernels::DecodeParams params = problem.params(0, 0, {0, 4});
+    std::atomic<std::int64_t> done{0};
+    params.chunks_done = &done;
+    decode_nodes(*backend, params, {1, 4});
+    EXPECT_EQ(done, 3) << backend->name();
+  }
+}
+
+}  // namespace
+}  // namespace mla::test
