@@ -147,7 +147,7 @@ TEST(Partial, NanScoresReachTheResultFromEitherSide) {
     OwnedPartial& into = nan_first ? poisoned : clean;
     merge_partials(into.view(), nan_first ? clean.view() : poisoned.view());
     float out[16];
-    finalize_out(into.view(), 0, out);
+    finalize_out(into.view(), 0, {0, 16}, out);
     EXPECT_TRUE(std::isnan(out[0]));
     EXPECT_TRUE(std::isnan(finalize_lse(into.view(), 0)));
   }
@@ -169,8 +169,8 @@ TEST(Partial, MergingIsAssociativeWithinRounding) {
       EXPECT_NEAR(finalize_lse(left.view(), row), finalize_lse(both.view(), row), 1e-5);
       float out_left[32];
       float out_both[32];
-      finalize_out(left.view(), row, out_left);
-      finalize_out(both.view(), row, out_both);
+      finalize_out(left.view(), row, {0, 32}, out_left);
+      finalize_out(both.view(), row, {0, 32}, out_both);
       for (int d = 0; d < 32; ++d) EXPECT_NEAR(out_left[d], out_both[d], 2e-6);
     }
   }
@@ -195,7 +195,7 @@ TEST(Partial, AgreesWithASoftmaxInDouble) {
     o += std::exp2(static_cast<double>(score_log2)) * value;
   }
   float out[16];
-  finalize_out(sum.view(), 0, out);
+  finalize_out(sum.view(), 0, {0, 16}, out);
   EXPECT_NEAR(out[0], o / l, 1e-6);
   EXPECT_NEAR(finalize_lse(sum.view(), 0), std::log(l), 1e-5);
 }
@@ -205,7 +205,7 @@ TEST(Partial, RowThatSawNoKeyGivesZerosAndPlusInfinity) {
   std::fill_n(empty.view().o, 2 * 16, kNan);
   float out[16];
   std::fill_n(out, 16, kNan);
-  finalize_out(empty.view(), 1, out);
+  finalize_out(empty.view(), 1, {0, 16}, out);
   for (const float x : out) EXPECT_EQ(std::bit_cast<std::uint32_t>(x), 0U);
   EXPECT_EQ(finalize_lse(empty.view(), 1), kInf);
 }
