@@ -1,0 +1,7 @@
+#include <core/range.h>
+
+int careless(int unused, double wide) {
+  int wide_as_int = wide;
+  { int wide_as_int = 0; }
+  return wide_as_int;
+}
