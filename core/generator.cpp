@@ -34,33 +34,16 @@ Block random_block(std::uint64_t key, std::int64_t first_word) {
   return std::bit_cast<Block>(words);
 }
 
-constexpr float spread(std::int16_t bits) {
-  return static_cast<float>(bits) * 0x1p-15f;
-}
-
-std::uint16_t to_bf16_bits(std::int16_t bits) {
-  return to_bf16(spread(bits)).bits;
-}
-
-/// to_fp16(spread(bits)) without its branches: the values are 0, +-2^-15 or normal, and finite.
-std::uint16_t to_fp16_bits(std::int16_t bits) {
-  constexpr std::int32_t kTwoToMinus15 = 0x38000000;
-  const auto value = std::bit_cast<std::int32_t>(spread(bits));
-  const std::int32_t rebiased = (value & 0x7fffffff) - kTwoToMinus15;
-  const std::int32_t normal = (rebiased + 0xfff + (rebiased >> 13 & 1)) >> 13;
-  const std::int32_t is_normal = -static_cast<std::int32_t>(rebiased > 0);  // a mask
-  const std::int32_t is_smallest = -static_cast<std::int32_t>(rebiased == 0);
-  return static_cast<std::uint16_t>((value >> 16 & 0x8000) | (normal & is_normal) |
-                                    (0x200 & is_smallest));
-}
-
-template <std::uint16_t (*kConvert)(std::int16_t)>
-void generate(std::uint64_t key, std::int64_t first, std::span<std::uint16_t> out) {
+/// `convert` makes the bit pattern of an element.
+template <class Convert>
+void generate(std::uint64_t key, std::int64_t first, float scale, Convert convert,
+              std::span<std::uint16_t> out) {
   while (!out.empty()) {
     const Block block = random_block(key, first / kPerWord);
     std::array<std::uint16_t, kBlockElements> converted;
-    for (std::int64_t i = 0; i < kBlockElements; ++i) converted[i] = kConvert(block[i]);
-
+    for (std::int64_t i = 0; i < kBlockElements; ++i) {
+      converted[i] = convert(static_cast<float>(block[i]) * scale);
+    }
     const std::int64_t skipped = first % kPerWord;  // `first` may lie inside a word
     const std::int64_t count =
         std::min(kBlockElements - skipped, static_cast<std::int64_t>(out.size()));
@@ -76,10 +59,13 @@ void generate_elements(std::uint64_t seed, GeneratedTensor tensor, std::int64_t 
                        std::int64_t first, DType dtype, std::span<std::uint16_t> out) {
   const std::uint64_t key = mix(mix(seed + kGolden * static_cast<std::uint64_t>(tensor)) +
                                 kGolden * static_cast<std::uint64_t>(block));
+  const float scale = 0x1p-15f * (tensor == GeneratedTensor::kKvCache ? 0.25f : 1.0f);
   if (dtype == DType::kFp16) {
-    generate<to_fp16_bits>(key, first, out);
+    generate(
+        key, first, scale, [](float x) { return to_fp16(x).bits; }, out);
   } else {
-    generate<to_bf16_bits>(key, first, out);
+    generate(
+        key, first, scale, [](float x) { return to_bf16(x).bits; }, out);
   }
 }
 

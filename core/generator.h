@@ -11,8 +11,9 @@ namespace mla {
 enum class GeneratedTensor : std::uint64_t { kKvCache = 1, kQuery = 2 };
 
 /// Fills `out` with elements [first, first + out.size()) of block `block` of a generated tensor:
-/// multiples of 2^-15 spread evenly over [-1, 1), rounded to `dtype` (bf16 or fp16; the uppermost
-/// round to 1), as bit patterns. For the cache a block is a page; for queries it is a request's
+/// 2^16 numbers spread evenly over [-1, 1) for queries and over [-1/4, 1/4) for the cache, whose
+/// spread is then near that for which FlashMLA states its tolerances, rounded to `dtype` (bf16 or
+/// fp16; the uppermost round to the end of the range), as bit patterns. For the cache a block is a page; for queries it is a request's
 /// position in the batch. An element depends only on (seed, tensor, block, its index), so any rank
 /// can make any part. Counter-based as in Salmon et al. (2011), with the mixing function of
 /// SplitMix64 (Steele, Lea, Flood 2014).

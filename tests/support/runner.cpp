@@ -125,7 +125,7 @@ Results run_backend(const kernels::Backend& backend, const Problem& problem) {
     Nodes nodes = decode_whole(backend, problem.params(item.request, item.kv_head, item.rows));
     for (std::int64_t i = 0; i < nodes.rows; ++i) {
       const std::int64_t row = output_row(problem, item, item.rows.begin + i);
-      finalize_out(nodes[0], i, &results.out[row * shape.d_v]);
+      finalize_out(nodes[0], i, {0, shape.d_v}, &results.out[row * shape.d_v]);
       results.lse[row] = finalize_lse(nodes[0], i);
     }
   });
