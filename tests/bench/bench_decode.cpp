@@ -5,10 +5,14 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <new>
 #include <numeric>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
+
+#include <sys/mman.h>
 
 #include "core/error.h"
 #include "core/generator.h"
@@ -28,12 +32,32 @@ constexpr std::int64_t kPages = kPoolBytes / (kPageElements * 2);
 constexpr double kSeconds = 1;
 constexpr std::int64_t kCheckedRows = 16;  // a row's result does not depend on the others
 
+/// Zeroed elements, aligned to pages, on huge pages where the system grants them.
+class MappedElements {
+ public:
+  explicit MappedElements(std::int64_t count) : count_(static_cast<std::size_t>(count)) {
+    void* memory =
+        mmap(nullptr, 2 * count_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    madvise(memory, 2 * count_, MADV_HUGEPAGE);
+    data_ = static_cast<std::uint16_t*>(memory);
+  }
+  ~MappedElements() { munmap(data_, 2 * count_); }
+  MappedElements(const MappedElements&) = delete;
+  std::span<std::uint16_t> span() { return {data_, count_}; }
+  const std::uint16_t* data() const { return data_; }
+
+ private:
+  std::size_t count_;
+  std::uint16_t* data_;
+};
+
 /// The cache, the queries and a shuffled order of the pages.
 class Pool {
  public:
   explicit Pool(DType dtype)
       : dtype_(dtype), kv_(kPages * kPageElements), q_(128 * kDeepSeek.d_qk), order_(kPages) {
-    generate_elements(1, GeneratedTensor::kKvCache, 0, 0, dtype, kv_);
+    generate_elements(1, GeneratedTensor::kKvCache, 0, 0, dtype, kv_.span());
     generate_elements(1, GeneratedTensor::kQuery, 0, 0, dtype, q_);
     std::iota(order_.begin(), order_.end(), 0);
     std::shuffle(order_.begin(), order_.end(), std::mt19937_64(1));
@@ -58,7 +82,7 @@ class Pool {
 
  private:
   DType dtype_;
-  std::vector<std::uint16_t> kv_;
+  MappedElements kv_;
   std::vector<std::uint16_t> q_;
   std::vector<std::int32_t> order_;
 };
