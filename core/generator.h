@@ -13,10 +13,10 @@ enum class GeneratedTensor : std::uint64_t { kKvCache = 1, kQuery = 2 };
 /// Fills `out` with elements [first, first + out.size()) of block `block` of a generated tensor:
 /// 2^16 numbers spread evenly over [-1, 1) for queries and over [-1/4, 1/4) for the cache, whose
 /// spread is then near that for which FlashMLA states its tolerances, rounded to `dtype` (bf16 or
-/// fp16; the uppermost round to the end of the range), as bit patterns. For the cache a block is a page; for queries it is a request's
-/// position in the batch. An element depends only on (seed, tensor, block, its index), so any rank
-/// can make any part. Counter-based as in Salmon et al. (2011), with the mixing function of
-/// SplitMix64 (Steele, Lea, Flood 2014).
+/// fp16; the uppermost round to the end of the range), as bit patterns. For the cache a block is a
+/// page; for queries it is a request's position in the batch. An element depends only on (seed,
+/// tensor, block, its index), so any rank can make any part. Counter-based as in Salmon et al.
+/// (2011), with the mixing function of SplitMix64 (Steele, Lea, Flood 2014).
 void generate_elements(std::uint64_t seed, GeneratedTensor tensor, std::int64_t block,
                        std::int64_t first, DType dtype, std::span<std::uint16_t> out);
 

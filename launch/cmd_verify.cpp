@@ -101,22 +101,24 @@ std::vector<std::int64_t> chosen_requests(std::int64_t count, const VerifyOption
   return sample;
 }
 
+/// Results are in the order of the batch.
 void check_same_batch(const Batch& batch, const proto::ResultSet& results) {
   if (results.results.size() != batch.requests.size()) {
     throw FormatError("results", std::to_string(results.results.size()) + " requests",
                       std::to_string(batch.requests.size()) + ", as in the batch");
   }
-  for (const Request& request : batch.requests) {
-    const Result* result = results.find(request.custom_id);
-    if (result == nullptr) {
-      throw FormatError("results", "no request '" + request.custom_id + "'",
-                        "one result per request of the batch");
+  for (std::size_t i = 0; i < batch.requests.size(); ++i) {
+    const Request& request = batch.requests[i];
+    const Result& result = results.results[i];
+    const std::string field = "results[" + std::to_string(i) + "]";
+    if (result.custom_id != request.custom_id) {
+      throw FormatError(field, "'" + result.custom_id + "'",
+                        "'" + request.custom_id + "', as in the batch");
     }
-    if (result->error.empty() &&
-        (result->query_len != request.query_len || result->h_q != batch.shape.h_q ||
-         result->d_v != batch.shape.d_v)) {
-      throw FormatError("results['" + request.custom_id + "']",
-                        proto::shape_text({result->query_len, result->h_q, result->d_v}),
+    if (result.error.empty() && (result.query_len != request.query_len ||
+                                 result.h_q != batch.shape.h_q || result.d_v != batch.shape.d_v)) {
+      throw FormatError(field + ".out",
+                        proto::shape_text({result.query_len, result.h_q, result.d_v}),
                         proto::shape_text({request.query_len, batch.shape.h_q, batch.shape.d_v}));
     }
   }
@@ -137,7 +139,7 @@ ExitCode verify(const VerifyOptions& options) {
   std::int64_t failed = 0;
   for (const std::int64_t index : chosen) {
     const Request& request = batch.requests[index];
-    const Result& result = *results.find(request.custom_id);
+    const Result& result = results.results[index];
     if (!result.error.empty()) {
       ++failed;
       fmt::print("{:>24} failed when it was decoded: {}\n", request.custom_id, result.error);

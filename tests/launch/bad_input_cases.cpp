@@ -1,7 +1,16 @@
+#include "kernels/backend.h"
 #include "tests/launch/bad_input.h"
 
 namespace mla::launch {
 namespace {
+
+std::string backend_choices() {
+  std::string choices = "auto";
+  for (const kernels::Backend* backend : kernels::backends()) {
+    choices += ", " + std::string(backend->name());
+  }
+  return choices;
+}
 
 std::string decode(const Inputs& in, const std::string& options = "",
                    const std::string& batch = "batch.txtpb") {
@@ -255,7 +264,7 @@ void append_options(std::vector<BadInputCase>& cases) {
   cases.push_back(option("UnknownMode", "--mode rows",
                          "--mode: rows; expected auto, heads, kv, batch or grid:HxK"));
   cases.push_back(option("UnknownBackend", "--backend abacus",
-                         "--backend: abacus; expected one of auto, avx512, portable, reference"));
+                         "--backend: abacus; expected one of " + backend_choices()));
   cases.push_back(
       option("NoThreads", "--threads 0",
              "--threads: Value 0 not in range 1 to 4096; expected what 'meshmla --help' shows"));
