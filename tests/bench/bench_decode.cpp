@@ -93,7 +93,7 @@ kernels::Comparison check(const kernels::Backend& backend, kernels::DecodeParams
   std::vector<float> out(nodes.rows * nodes.d_v);
   std::vector<float> lse(nodes.rows);
   for (std::int64_t row = 0; row < nodes.rows; ++row) {
-    finalize_out(nodes[0], row, &out[row * nodes.d_v]);
+    finalize_out(nodes[0], row, {0, nodes.d_v}, &out[row * nodes.d_v]);
     lse[row] = finalize_lse(nodes[0], row);
   }
   std::vector<double> ref_out(out.size());

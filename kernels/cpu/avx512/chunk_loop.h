@@ -16,6 +16,8 @@
 //   pack_queries(params, groups, scratch)        once per call
 //   score_block(params, groups, tokens, scratch) scores[token][row] of one block
 //   store_weights(scratch, ld, lane, t, p0, p1)  keeps the weights of tokens t and t + 1
+//   kRoundsWeights                               whether that rounds them; if so,
+//   store_residuals(...)                         keeps what rounding took from some rows' weights
 //   accumulate<kRows, kVectors>(tile)            one register tile of o <- rescale o + weights V
 //   finish(result)                               puts a finished chunk's outputs in order
 
@@ -27,25 +29,41 @@ inline constexpr int kTileVectors = 2;  ///< and vectors of value elements, 16 e
 /// What the outputs of earlier blocks are to the tile at hand.
 enum class Earlier : std::uint8_t { kNone, kKept, kRescaled };
 
+/// Query rows whose outputs take up a block of weighted values.
+struct RowSet {
+  const std::int32_t* rows;
+  std::int64_t count;
+  const std::uint32_t* weights;  ///< bf16: [token pair][place in `rows`]
+  std::int64_t ld;               ///< between token pairs of `weights`
+};
+
 /// Part of the output accumulators: some query rows times some vectors of value elements.
 struct OutTile {
   const Scratch& scratch;
-  int tokens;        ///< of the block
-  std::int64_t ld;   ///< of the weights
-  std::int64_t row;  ///< first query row
-  std::int64_t dim;  ///< first value element
-  float* out;        ///< at (row, dim)
-  std::int64_t d_v;  ///< between query rows of `out`
+  int tokens;                    ///< of the block
+  const std::int32_t* rows;      ///< the tile's query rows
+  const std::uint32_t* weights;  ///< bf16: of the tile's first row
+  std::int64_t ld;               ///< between token pairs of `weights`
+  std::int64_t dim;              ///< first value element
+  float* out;                    ///< [query row][d_v], at `dim`
+  std::int64_t d_v;
   Earlier earlier;
+
+  float* out_row(int r) const { return out + rows[r] * d_v; }
 };
 
-/// The accumulator for 16 floats of row `r` of the tile, as they stand before the block.
+/// The accumulator for the 16 floats `out` of row `r` of the tile, as they stand before the block.
 [[gnu::always_inline]] inline __m512 start_sum(const OutTile& tile, int r, const float* out,
                                                __mmask16 valid) {
   if (tile.earlier == Earlier::kNone) return _mm512_setzero_ps();
   const __m512 sum = _mm512_maskz_loadu_ps(valid, out);
   if (tile.earlier == Earlier::kKept) return sum;
-  return _mm512_mul_ps(sum, _mm512_set1_ps(tile.scratch.rescale[tile.row + r]));
+  return _mm512_mul_ps(sum, _mm512_set1_ps(tile.scratch.rescale[tile.rows[r]]));
+}
+
+/// The first `count` lanes, at most all.
+[[gnu::always_inline]] inline __mmask16 lanes_below(std::int64_t count) {
+  return static_cast<__mmask16>(count >= kLanes ? 0xffff : (1U << count) - 1);
 }
 
 template <class Scheme, int kVectors>
@@ -70,24 +88,19 @@ void accumulate_rows(const OutTile& tile, std::int64_t rows) {
   }
 }
 
-/// o <- rescale * o + weights * V for a block of `tokens` tokens; `moved` has a bit for each row
-/// whose maximum moved. Rescaling by exactly 1 changes no bit, so it is left out where it can be.
-template <class Scheme>
-void accumulate_block(const Scratch& s, int tokens, const __mmask16* moved, bool first,
-                      const PartialView& result) {
-  const std::int64_t ld = round_up(result.rows, kLanes);
+/// o <- rescale * o + weights * V for the rows of `set` and a block of `tokens` tokens.
+/// `earlier(place)` says what becomes of the earlier outputs of the tile that begins there.
+template <class Scheme, class EarlierOf>
+void accumulate_block(const Scratch& s, int tokens, const RowSet& set, const PartialView& result,
+                      EarlierOf&& earlier) {
   for (std::int64_t dim = 0; dim < result.d_v; dim += kTileVectors * kLanes) {
-    for (std::int64_t row = 0; row < result.rows; row += kTileRows) {
-      const bool tile_moved = (moved[row / kLanes] >> row % kLanes & 0xff) != 0;
-      const Earlier earlier = first        ? Earlier::kNone
-                              : tile_moved ? Earlier::kRescaled
-                                           : Earlier::kKept;
-      float* out = result.o + row * result.d_v + dim;
-      const OutTile tile{s, tokens, ld, row, dim, out, result.d_v, earlier};
+    for (std::int64_t place = 0; place < set.count; place += kTileRows) {
+      const OutTile tile{s,   tokens,         set.rows + place, set.weights + place, set.ld,
+                         dim, result.o + dim, result.d_v,       earlier(place)};
       if (result.d_v - dim >= kTileVectors * kLanes) {
-        accumulate_rows<Scheme, kTileVectors>(tile, result.rows - row);
+        accumulate_rows<Scheme, kTileVectors>(tile, set.count - place);
       } else {
-        accumulate_rows<Scheme, 1>(tile, result.rows - row);
+        accumulate_rows<Scheme, 1>(tile, set.count - place);
       }
     }
   }
@@ -115,15 +128,33 @@ void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit,
     Scheme::score_block(params, groups, count, s);
 
     __mmask16 moved[kMaxGroups];
+    int num_heavy = 0;
     const __m512i block_begin = _mm512_set1_epi32(static_cast<int>(begin - tokens.begin));
     for (std::int64_t lane = 0; lane < ld; lane += kLanes) {
       const __m512i visible = _mm512_sub_epi32(_mm512_load_si512(s.visible + lane), block_begin);
-      moved[lane / kLanes] = softmax_step(
+      const StepMasks step = softmax_step(
           s.scores + lane, ld, count + count % 2, visible, params.scale_log2, result.m_log2 + lane,
           result.l + lane, s.rescale + lane,
           [&](int t, __m512 p0, __m512 p1) { Scheme::store_weights(s, ld, lane, t, p0, p1); });
+      moved[lane / kLanes] = step.moved;
+      if constexpr (Scheme::kRoundsWeights) {
+        const auto heavy = static_cast<__mmask16>(step.heavy & lanes_below(result.rows - lane));
+        if (heavy != 0) {
+          num_heavy +=
+              Scheme::store_residuals(s, ld, lane, count, result.m_log2 + lane, heavy, num_heavy);
+        }
+      }
     }
-    accumulate_block<Scheme>(s, count, moved, begin == tokens.begin, result);
+    // Rescaling by exactly 1 changes no bit, so it is left out where it can be.
+    const bool first = begin == tokens.begin;
+    accumulate_block<Scheme>(s, count, {s.all_rows, result.rows, s.weights, ld}, result,
+                             [&](std::int64_t row) {
+                               if (first) return Earlier::kNone;
+                               const int tile_moved = moved[row / kLanes] >> row % kLanes & 0xff;
+                               return tile_moved != 0 ? Earlier::kRescaled : Earlier::kKept;
+                             });
+    accumulate_block<Scheme>(s, count, {s.heavy_rows, num_heavy, s.residuals, kResidualLd}, result,
+                             [](std::int64_t) { return Earlier::kKept; });
   }
   Scheme::finish(result);
 }

@@ -71,8 +71,25 @@ template <int kTokens, int kGroups>
   }
 }
 
+/// (p0, p1), rounded to bf16, in every lane.
+[[gnu::always_inline]] inline __m512i pair_up(__m512 p0, __m512 p1) {
+  const auto low = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(p0));
+  const auto high = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(p1));
+  return _mm512_or_si512(_mm512_cvtepu16_epi32(low),
+                         _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
+}
+
+/// p less its bf16 rounding.
+[[gnu::always_inline]] inline __m512 residual(__m512 p) {
+  const auto rounded = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(p));
+  const __m512i bits = _mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16);
+  return _mm512_sub_ps(p, _mm512_castsi512_ps(bits));
+}
+
 /// bf16 queries, keys, weights and values; fp32 sums.
 struct Bf16Scheme {
+  static constexpr bool kRoundsWeights = true;
+
   /// q_pairs[group][pair][lane] <- the query rows, 16 to a group; missing rows are 0.
   static void pack_queries(const DecodeParams& params, std::int64_t groups, const Scratch& s) {
     const std::int64_t pairs = params.shape.d_qk / 2;
@@ -110,11 +127,29 @@ struct Bf16Scheme {
   /// weights[t / 2][lane] <- the pair (p0, p1), rounded to bf16.
   [[gnu::always_inline]] static void store_weights(const Scratch& s, std::int64_t ld,
                                                    std::int64_t lane, int t, __m512 p0, __m512 p1) {
-    const auto low = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(p0));
-    const auto high = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(p1));
-    const __m512i pairs = _mm512_or_si512(_mm512_cvtepu16_epi32(low),
-                                          _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
-    _mm512_store_si512(s.weights + t / 2 * ld + lane, pairs);
+    _mm512_store_si512(s.weights + t / 2 * ld + lane, pair_up(p0, p1));
+  }
+
+  /// Rounding a weight to bf16 keeps 8 bits of it. For the rows `heavy` of the 16 at `lane`, where
+  /// that would show, keeps the next 8 too: residuals[t / 2][place] <- what rounding took away, the
+  /// rows packed from `place` on. Returns how many there are.
+  static int store_residuals(const Scratch& s, std::int64_t ld, std::int64_t lane, int tokens,
+                             const float* m_log2, __mmask16 heavy, int place) {
+    const __m512 base = _mm512_loadu_ps(m_log2);
+    const __m512i row =
+        _mm512_add_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+                         _mm512_set1_epi32(static_cast<int>(lane)));
+    const auto count = _mm_popcnt_u32(heavy);
+    const auto first = static_cast<__mmask16>((1U << count) - 1);
+    _mm512_mask_storeu_epi32(s.heavy_rows + place, first, _mm512_maskz_compress_epi32(heavy, row));
+    for (int t = 0; t < tokens; t += 2) {
+      const float* scores = s.scores + t * ld + lane;
+      const __m512 r0 = residual(exp2(_mm512_sub_ps(_mm512_load_ps(scores), base)));
+      const __m512 r1 = residual(exp2(_mm512_sub_ps(_mm512_load_ps(scores + ld), base)));
+      _mm512_storeu_si512(s.residuals + t / 2 * kResidualLd + place,
+                          _mm512_maskz_compress_epi32(heavy, pair_up(r0, r1)));
+    }
+    return count;
   }
 
   /// Interleaves the value rows of two tokens in registers, which leaves the outputs in another
@@ -128,11 +163,11 @@ struct Bf16Scheme {
     __m512 high[kRows];
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      const float* out = tile.out + r * tile.d_v;
+      const float* out = tile.out_row(r);
       low[r] = start_sum(tile, r, out, kFloats);
       high[r] = start_sum(tile, r, out + kHalf, kFloats);
     }
-    const std::uint32_t* weights = tile.scratch.weights + tile.row;
+    const std::uint32_t* weights = tile.weights;
     const auto* const* rows = tile.scratch.rows;
     for (int t = 0; t < tile.tokens; t += 2, weights += tile.ld) {
       const __m512i v0 = _mm512_maskz_loadu_epi16(kValues, rows[t] + tile.dim);
@@ -148,7 +183,7 @@ struct Bf16Scheme {
     }
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      float* out = tile.out + r * tile.d_v;
+      float* out = tile.out_row(r);
       _mm512_mask_storeu_ps(out, kFloats, low[r]);
       _mm512_mask_storeu_ps(out + kHalf, kFloats, high[r]);
     }

@@ -62,6 +62,8 @@ template <int kTokens, int kGroups>
 /// The scheme of decode_bf16.cpp with every product in fp32: AVX-512 on most CPUs cannot multiply
 /// fp16, and rounding to bf16 would cost accuracy.
 struct Fp16Scheme {
+  static constexpr bool kRoundsWeights = false;
+
   /// q_floats[group][element][lane] <- the query rows, 16 to a group; missing rows are 0.
   static void pack_queries(const DecodeParams& params, std::int64_t groups, const Scratch& s) {
     const std::int64_t d_qk = params.shape.d_qk;
@@ -108,10 +110,10 @@ struct Fp16Scheme {
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
       for (int i = 0; i < kVectors; ++i) {
-        sum[r][i] = start_sum(tile, r, tile.out + r * tile.d_v + i * kLanes, 0xffff);
+        sum[r][i] = start_sum(tile, r, tile.out_row(r) + i * kLanes, 0xffff);
       }
     }
-    const float* weights = tile.scratch.scores + tile.row;
+    const float* weights = tile.scratch.scores + tile.rows[0];
     for (int t = 0; t < tile.tokens; ++t, weights += tile.ld) {
       __m512 values[kVectors];
 #pragma GCC unroll 2
@@ -132,7 +134,7 @@ struct Fp16Scheme {
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
       for (int i = 0; i < kVectors; ++i) {
-        _mm512_storeu_ps(tile.out + r * tile.d_v + i * kLanes, sum[r][i]);
+        _mm512_storeu_ps(tile.out_row(r) + i * kLanes, sum[r][i]);
       }
     }
   }

@@ -12,6 +12,8 @@ namespace mla::kernels::avx512 {
 inline constexpr int kLanes = 16;        ///< query rows of one vector
 inline constexpr int kBlockTokens = 64;  ///< tokens between two looks at the running maximum
 inline constexpr int kTileTokens = 16;   ///< most tokens of one register tile of scores
+/// Pairs of one token pair in `residuals`: whole vectors are stored at any of the 128 places.
+inline constexpr int kResidualLd = static_cast<int>(kMaxRowsPerItem) + kLanes;
 inline constexpr int kMaxGroups = static_cast<int>(kMaxRowsPerItem) / kLanes;
 
 /// Arrays of one thread. `ld`, the distance between the tokens of a score array, is the number of
@@ -24,6 +26,9 @@ struct Scratch {
   float* rescale;                 ///< [128] 2^(old maximum - new maximum)
   float* scores;                  ///< [64][ld]; fp16: then the weights, in place
   std::uint32_t* weights;         ///< bf16: [32][ld] pairs of the weights of two tokens
+  std::uint32_t* residuals;       ///< bf16: [32][128 + 16] pairs of what rounding took from them
+  const std::int32_t* all_rows;   ///< [128] 0, 1, 2 ...
+  std::int32_t* heavy_rows;       ///< bf16: [128] query rows that `residuals` is for
   std::uint32_t* q_pairs;         ///< bf16: [groups][d_qk / 2][16] pairs of elements
   float* q_floats;                ///< fp16: [groups][d_qk][16]
   float* k_tile;                  ///< fp16: [ceil(d_qk / 16)][16 tokens][16 elements]
