@@ -9,11 +9,11 @@ namespace mla::kernels::avx512 {
 Scratch lay_out(std::byte* workspace, const MlaShape& shape, std::int64_t spill_floats,
                 std::int64_t& bytes) {
   WorkspaceCutter cut(workspace);
-  auto* zero_row = static_cast<std::uint16_t*>(nullptr);
   Scratch s{};
   s.rows = cut.take<const std::uint16_t*>(kBlockTokens);
   s.ahead = cut.take<const std::uint16_t*>(kBlockTokens);
-  s.zero_row = zero_row = cut.take<std::uint16_t>(shape.d_qk);
+  auto* zero_row = cut.take<std::uint16_t>(shape.d_qk);
+  s.zero_row = zero_row;
   s.visible = cut.take<std::int32_t>(kMaxRowsPerItem);
   s.rescale = cut.take<float>(kMaxRowsPerItem);
   s.scores = cut.take<float>(kBlockTokens * kMaxRowsPerItem);
