@@ -5,6 +5,8 @@
 #include <limits>
 #include <vector>
 
+#include <omp.h>
+
 #include "kernels/reference/exact_math.h"
 
 namespace mla::kernels {
@@ -13,7 +15,7 @@ namespace {
 /// Rows for which a cache row is widened once.
 constexpr std::int64_t kTileRows = 16;
 
-/// Memory of one tile of rows.
+/// Memory of one thread, for a tile of rows at a time.
 struct Tile {
   Tile(const MlaShape& shape, std::int64_t context_len)
       : q(kTileRows * shape.d_qk), kv(shape.d_qk), scores(kTileRows * context_len) {}
@@ -77,12 +79,19 @@ void oracle_tile(const DecodeParams& params, Range rows, Tile& tile, double* out
 
 void oracle(const DecodeParams& params, double* out, double* lse) {
   const std::int64_t rows = params.rows.size();
+  if (rows == 0) return;
   const std::int64_t tiles = ceil_div(rows, kTileRows);
-  std::vector<Tile> memory(tiles, Tile(params.shape, params.context_len));
-#pragma omp parallel for schedule(dynamic)
+  // Allocated before the threads start, since nothing may throw out of a parallel region.
+  const std::int64_t threads = std::min<std::int64_t>(tiles, omp_get_max_threads());
+  std::vector<Tile> memory;
+  memory.reserve(threads);
+  while (static_cast<std::int64_t>(memory.size()) < threads) {
+    memory.emplace_back(params.shape, params.context_len);
+  }
+#pragma omp parallel for schedule(dynamic) num_threads(static_cast <int>(threads))
   for (std::int64_t i = 0; i < tiles; ++i) {
     const Range tile{i * kTileRows, std::min(rows, (i + 1) * kTileRows)};
-    oracle_tile(params, tile, memory[i], out, lse);
+    oracle_tile(params, tile, memory[omp_get_thread_num()], out, lse);
   }
 }
 

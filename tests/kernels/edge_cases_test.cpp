@@ -137,6 +137,16 @@ TEST_P(EdgeCases, NanInAKeyReachesTheRowsThatSeeItAndNoOthers) {
   }
 }
 
+TEST_P(EdgeCases, NanInAnyKeyIsNeverSwallowed) {
+  for (const int token : {0, 1, 50, 64, 98}) {
+    Problem problem({.shape = {3, 1, 80, 64}, .dtype = dtype(), .requests = {{1, 100}}});
+    problem.mutable_kv_row(0, token, 0)[70] = 0x7fff;
+    const Results results = run_backend(backend(), problem);
+    for (const float x : results.lse) EXPECT_TRUE(std::isnan(x)) << token;
+    for (const float x : results.out) EXPECT_TRUE(std::isnan(x)) << token;
+  }
+}
+
 /// Memory that ends where the next read would crash.
 class GuardedElements {
  public:

@@ -17,7 +17,7 @@ constexpr RowSizes kRowSizes[] = {{576, 512}, {320, 256}, {288, 256}, {80, 64}};
 constexpr RowSizes kSmallest = kRowSizes[3];
 constexpr std::int64_t kPageSizes[] = {64, 1, 100, 7, 16};
 constexpr std::int64_t kChunkTokens[] = {512, 512, 64, 1024, 128, 512, 192};
-constexpr double kManyFlops = 2e11;
+constexpr double kManyFlops = 3e10;
 
 }  // namespace
 

@@ -24,7 +24,7 @@ struct GridPoint {
 std::vector<GridPoint> flashmla_grid();
 
 /// The problem of the point with that index. Row sizes, element types, page sizes and chunk sizes
-/// go round with the index; points that would take many minutes get the smallest rows.
+/// go round with the index; the largest points get the smallest rows.
 ProblemSpec problem_spec(const GridPoint& point, std::int64_t index);
 
 /// FLOPs of one pass over the problem.

@@ -1,9 +1,10 @@
 #include "kernels/cpu/avx512/backend.h"
 
-#include "kernels/fold_decode.h"
+#include <cstdlib>
 
 #ifdef MLA_HAVE_AVX512
 #include "kernels/cpu/avx512/decode.h"
+#include "kernels/fold_decode.h"
 #endif
 
 namespace mla::kernels::avx512 {
@@ -11,11 +12,12 @@ namespace {
 
 #ifdef MLA_HAVE_AVX512
 
+/// FMA and half-precision conversions come with every AVX-512.
 std::string missing_feature() {
   __builtin_cpu_init();
   if (!__builtin_cpu_supports("avx512f")) return "the CPU lacks AVX-512";
   const bool basics = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+                      __builtin_cpu_supports("avx512vl");
   if (!basics) return "the CPU lacks AVX512-BW, -DQ or -VL";
   if (!__builtin_cpu_supports("avx512bf16")) return "the CPU lacks AVX512-BF16";
   return {};
