@@ -58,12 +58,6 @@ double cosine_difference(std::span<const float> values, std::span<const double> 
 
 }  // namespace
 
-Tolerance tolerance_for(double kv_standard_deviation) {
-  Tolerance tolerance;
-  tolerance.out_abs *= std::max(1.0, kv_standard_deviation / 0.1);
-  return tolerance;
-}
-
 Comparison compare(std::span<const float> out, std::span<const float> lse,
                    std::span<const double> ref_out, std::span<const double> ref_lse,
                    const Tolerance& tolerance) {

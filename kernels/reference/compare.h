@@ -15,11 +15,6 @@ struct Tolerance {
   double lse_rel = 8.01 / 65536;
 };
 
-/// The tolerance for caches whose elements have that standard deviation. FlashMLA states its
-/// tolerances for 0.1; the absolute one grows with the values, since the error of weights that are
-/// rounded to bf16 does.
-Tolerance tolerance_for(double kv_standard_deviation);
-
 /// What a comparison found. Errors are over the elements that are finite on both sides.
 struct Comparison {
   bool pass = false;

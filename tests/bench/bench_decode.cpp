@@ -99,8 +99,7 @@ kernels::Comparison check(const kernels::Backend& backend, kernels::DecodeParams
   std::vector<double> ref_out(out.size());
   std::vector<double> ref_lse(lse.size());
   kernels::oracle(params, ref_out.data(), ref_lse.data());
-  constexpr double kGeneratedDeviation = 0.577;
-  return kernels::compare(out, lse, ref_out, ref_lse, kernels::tolerance_for(kGeneratedDeviation));
+  return kernels::compare(out, lse, ref_out, ref_lse);
 }
 
 double median_seconds(const kernels::Backend& backend, const Pool& pool, std::int64_t heads,

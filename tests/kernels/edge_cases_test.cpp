@@ -21,7 +21,7 @@ class EdgeCases : public testing::TestWithParam<std::tuple<const kernels::Backen
 
   void expect_within_tolerance(const Problem& problem) const {
     const kernels::Comparison comparison =
-        compare_results(problem, run_backend(backend(), problem), run_oracle(problem));
+        compare_results(run_backend(backend(), problem), run_oracle(problem));
     EXPECT_TRUE(comparison.pass) << kernels::to_string(comparison);
   }
 };

@@ -81,8 +81,7 @@ void check_grid_point(const GridPoint& point, std::int64_t index,
   const Problem problem(problem_spec(point, index));
   const ExactResults exact = run_oracle(problem);
   for (const kernels::Backend* backend : backends) {
-    const kernels::Comparison comparison =
-        compare_results(problem, run_backend(*backend, problem), exact);
+    const kernels::Comparison comparison = compare_results(run_backend(*backend, problem), exact);
     EXPECT_TRUE(comparison.pass) << backend->name() << " at " << to_string(point) << " (index "
                                  << index << "): " << kernels::to_string(comparison);
   }

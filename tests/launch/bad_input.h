@@ -41,7 +41,7 @@ struct BadInputCase {
   std::string name;
   std::function<std::string(const Inputs&)> arguments;  ///< spoils the inputs
   int exit_code;
-  std::string line;  ///< after "meshmla: error: "
+  std::string line;  ///< after "meshmla: error: "; RANKS is the number of ranks
 };
 
 std::vector<BadInputCase> bad_input_cases();

@@ -260,7 +260,7 @@ void append_fields(std::vector<BadInputCase>& cases) {
 void append_options(std::vector<BadInputCase>& cases) {
   cases.push_back(
       option("GridDoesNotFitRanks", "--mode grid:9x9",
-             "--mode: grid:9x9; expected a grid whose H times K is the number of ranks, 1"));
+             "--mode: grid:9x9; expected a grid whose H times K is the number of ranks, RANKS"));
   cases.push_back(option("UnknownMode", "--mode rows",
                          "--mode: rows; expected auto, heads, kv, batch or grid:HxK"));
   cases.push_back(option("UnknownBackend", "--backend abacus",

@@ -149,10 +149,8 @@ ExactResults run_oracle(const Problem& problem) {
   return exact;
 }
 
-kernels::Comparison compare_results(const Problem& problem, const Results& results,
-                                    const ExactResults& exact) {
-  return kernels::compare(results.out, results.lse, exact.out, exact.lse,
-                          kernels::tolerance_for(problem.spec().kv_magnitude));
+kernels::Comparison compare_results(const Results& results, const ExactResults& exact) {
+  return kernels::compare(results.out, results.lse, exact.out, exact.lse);
 }
 
 }  // namespace mla::test

@@ -63,8 +63,6 @@ struct ExactResults {
 Results run_backend(const kernels::Backend& backend, const Problem& problem);
 ExactResults run_oracle(const Problem& problem);
 
-/// With the tolerance for the problem's magnitude of values.
-kernels::Comparison compare_results(const Problem& problem, const Results& results,
-                                    const ExactResults& exact);
+kernels::Comparison compare_results(const Results& results, const ExactResults& exact);
 
 }  // namespace mla::test

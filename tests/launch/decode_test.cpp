@@ -1,0 +1,147 @@
+// What a person sees of `meshmla decode` and its companions.
+
+#include <cstdlib>
+#include <string>
+#include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/launch/run_command.h"
+
+namespace mla::launch {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr const char* kTrace =
+    "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+    "2023-11-16 18:15:46.6805900,3740,44\n"
+    "2023-11-16 18:15:50.9951690,396,109\n"
+    "2023-11-16 18:15:51.2225670,8790,55\n";
+
+/// A folder with a generated batch of three requests, "batch".
+class Decode : public testing::Test {
+ protected:
+  Decode() {
+    write_file(folder_ / "trace.csv", kTrace);
+    const CommandResult made = make_batch("--heads 16 --seed 7 --output " + folder_ / "batch");
+    EXPECT_EQ(made.exit_code, 0) << testing::PrintToString(made.errors);
+  }
+
+  CommandResult make_batch(const std::string& options) const {
+    return run_meshmla(0, "make-batch " + folder_ / "trace.csv" + " --requests 3 " + options);
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(Decode, PrintsPhasesAndBalance) {
+  const CommandResult result =
+      run_meshmla(2, "decode " + folder_ / "batch" + " --mode kv --output " + folder_ / "results");
+  EXPECT_EQ(result.exit_code, 0);
+  for (const char* word : {"load", "plan", "compute", "exchange", "merge", "write", "max/mean",
+                           "pieces", "partials", "2 rank(s) x 1 thread(s)"}) {
+    EXPECT_THAT(result.output, HasSubstr(word));
+  }
+}
+
+TEST_F(Decode, QuietPrintsNothing) {
+  const CommandResult result =
+      run_meshmla(2, "decode " + folder_ / "batch" + " --quiet --output " + folder_ / "results");
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_EQ(result.output, "");
+}
+
+TEST_F(Decode, LeavesResultsAndAManifestAndNothingElse) {
+  run_meshmla(3, "decode " + folder_ / "batch" + " --output " + folder_ / "results");
+  EXPECT_THAT(folder_.files(),
+              testing::ElementsAre("batch", "results", "results.manifest.json", "trace.csv"));
+  const std::string manifest = read_file(folder_ / "results.manifest.json");
+  for (const char* key : {"\"meshmla\"", "\"mpi\"", "\"cpu\"", "\"ranks\": 3", "\"kv_seed\": 7",
+                          "\"input_hash\"", "\"seconds\""}) {
+    EXPECT_THAT(manifest, HasSubstr(key));
+  }
+}
+
+TEST_F(Decode, IsVerifiedByTheOracleInBothForms) {
+  for (const std::string name : {"results", "results.safetensors"}) {
+    run_meshmla(2, "decode " + folder_ / "batch" + " --output " + folder_ / name);
+    const CommandResult verify =
+        run_meshmla(0, "verify " + folder_ / "batch" + " " + folder_ / name + " --all");
+    EXPECT_EQ(verify.exit_code, 0) << verify.output;
+    EXPECT_THAT(verify.output, HasSubstr("verified 3 of 3 requests"));
+    EXPECT_EQ(run_meshmla(0, "inspect " + folder_ / name).exit_code, 0);
+  }
+}
+
+TEST_F(Decode, VerifyFindsResultsOfOtherTensors) {
+  make_batch("--heads 16 --seed 8 --output " + folder_ / "other");
+  run_meshmla(1, "decode " + folder_ / "other" + " --output " + folder_ / "results");
+  const CommandResult verify =
+      run_meshmla(0, "verify " + folder_ / "batch" + " " + folder_ / "results" + " --sample 1");
+  EXPECT_EQ(verify.exit_code, 5);
+  EXPECT_THAT(verify.output, HasSubstr("WRONG"));
+}
+
+TEST_F(Decode, KeepsGoingWithoutTheRequestsThatCannotRun) {
+  run_meshmla(0, "make-batch " + folder_ / "trace.csv" + " --requests 3 --heads 16 --output " +
+                     folder_ / "batch.txtpb");
+  std::string text = read_file(folder_ / "batch.txtpb");
+  const std::string length = "context_len: 396";
+  text.replace(text.find(length), length.size(), "context_len: 99999");
+  write_file(folder_ / "batch.txtpb", text);
+
+  const std::string decode =
+      "decode " + folder_ / "batch.txtpb" + " --output " + folder_ / "results ";
+  EXPECT_EQ(run_meshmla(2, decode).exit_code, 3);
+  EXPECT_EQ(run_meshmla(2, decode + "--keep-going").exit_code, 4);
+  const CommandResult inspect = run_meshmla(0, "inspect " + folder_ / "results");
+  EXPECT_THAT(inspect.output, HasSubstr("requests[1].block_table"));
+  const CommandResult verify =
+      run_meshmla(0, "verify " + folder_ / "batch.txtpb" + " " + folder_ / "results" + " --all");
+  EXPECT_THAT(verify.output, HasSubstr("0 wrong, 1 failed earlier"));
+}
+
+TEST_F(Decode, LengthsOnlyCanBePlannedButNotDecoded) {
+  make_batch("--lengths-only --output " + folder_ / "lengths");
+  const CommandResult plan = run_meshmla(0, "plan " + folder_ / "lengths" + " --ranks 5 --pieces");
+  EXPECT_EQ(plan.exit_code, 0);
+  EXPECT_THAT(plan.output, HasSubstr("load max/mean"));
+  EXPECT_EQ(run_meshmla(1, "decode " + folder_ / "lengths" + " --output " + folder_ / "results")
+                .exit_code,
+            3);
+}
+
+TEST_F(Decode, ReadsOptionsFromAFileAndTheEnvironment) {
+  write_file(folder_ / "options.ini", "[decode]\nmode=rows\n");
+  const std::string decode = "decode " + folder_ / "batch" + " --output " + folder_ / "results";
+  const CommandResult from_file =
+      run_meshmla(0, "--config " + folder_ / "options.ini" + " " + decode);
+  EXPECT_THAT(from_file.errors, testing::ElementsAre(HasSubstr("--mode: rows")));
+  setenv("MESHMLA_BACKEND", "abacus", 1);
+  const CommandResult from_environment = run_meshmla(0, decode);
+  unsetenv("MESHMLA_BACKEND");
+  EXPECT_THAT(from_environment.errors, testing::ElementsAre(HasSubstr("--backend: abacus")));
+}
+
+TEST_F(Decode, WarnsOfThreadsThatShareACore) {
+  const std::string crowded = std::to_string(std::thread::hardware_concurrency() + 1);
+  const CommandResult result = run_meshmla(1, "decode " + folder_ / "batch" + " --threads " +
+                                                  crowded + " --output " + folder_ / "results");
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_THAT(result.errors,
+              testing::ElementsAre(HasSubstr("a rank runs " + crowded + " threads on ")));
+}
+
+TEST(Command, ShowsHelpAndVersionOnceOnAnyNumberOfRanks) {
+  for (const int ranks : {0, 3}) {
+    const CommandResult help = run_meshmla(ranks, "--help");
+    EXPECT_EQ(help.exit_code, 0);
+    EXPECT_EQ(help.output.find("make-batch"), help.output.rfind("make-batch"));
+    EXPECT_THAT(run_meshmla(ranks, "--version").output, HasSubstr("Open MPI"));
+  }
+}
+
+}  // namespace
+}  // namespace mla::launch
