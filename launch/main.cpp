@@ -5,6 +5,8 @@
 #include <string_view>
 
 #include <CLI/CLI.hpp>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
 
 #include "core/build_info.h"
 #include "core/error.h"
@@ -57,6 +59,8 @@ ExitCode dispatch(const mla::dist::Communicator& comm, int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  spdlog::set_default_logger(spdlog::stderr_color_mt("meshmla"));
+  spdlog::set_pattern("meshmla: %^%l%$: %v");
   try {
     const mla::dist::Environment environment(argc, argv);
     try {

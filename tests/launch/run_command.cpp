@@ -31,7 +31,7 @@ CommandResult run_meshmla(int ranks, const std::string& arguments) {
   std::istringstream errors(read_file(folder / "err"));
   for (std::string line; std::getline(errors, line);) {
     // mpirun adds a notice of its own about a rank's exit code.
-    if (line.starts_with("meshmla:") || line.starts_with("[")) result.errors.push_back(line);
+    if (line.starts_with("meshmla:")) result.errors.push_back(line);
   }
   return result;
 }
