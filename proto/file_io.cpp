@@ -81,24 +81,35 @@ void check_output_path(const std::filesystem::path& path) {
   }
 }
 
-MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
-  const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (fd.get() < 0) throw_unreadable(path, reason(errno));
+MappedFile::MappedFile(const std::filesystem::path& path)
+    : path_(path), file_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
+  if (file_.get() < 0) throw_unreadable(path, reason(errno));
   struct stat status {};
-  if (::fstat(fd.get(), &status) != 0) throw_unreadable(path, reason(errno));
+  if (::fstat(file_.get(), &status) != 0) throw_unreadable(path, reason(errno));
   if (S_ISDIR(status.st_mode)) throw_unreadable(path, reason(EISDIR));
   if (!S_ISREG(status.st_mode)) throw_unreadable(path, "not a regular file");
   size_ = static_cast<std::size_t>(status.st_size);
   if (size_ == 0) return;
-  void* const address = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, fd.get(), 0);
+  void* const address = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file_.get(), 0);
   if (address == MAP_FAILED) throw_unreadable(path, reason(errno));
   data_ = static_cast<const std::byte*>(address);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
     : path_(std::move(other.path_)),
+      file_(std::move(other.file_)),
       data_(std::exchange(other.data_, nullptr)),
       size_(std::exchange(other.size_, 0)) {}
+
+void MappedFile::read(std::span<const std::byte> part, std::byte* to) const {
+  while (!part.empty()) {
+    const ssize_t count = ::pread(file_.get(), to, part.size(), part.data() - data_);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) throw IoError("read", path_.string(), count < 0 ? errno : ENODATA);
+    part = part.subspan(static_cast<std::size_t>(count));
+    to += count;
+  }
+}
 
 MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);

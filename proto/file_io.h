@@ -48,8 +48,13 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   const std::filesystem::path& path() const { return path_; }
 
+  /// Copies `part`, a part of `bytes()`, out of the file itself, so that no mapped page becomes
+  /// resident. Thread-safe. @throws IoError.
+  void read(std::span<const std::byte> part, std::byte* to) const;
+
  private:
   std::filesystem::path path_;
+  FileDescriptor file_;
   const std::byte* data_ = nullptr;
   std::size_t size_ = 0;
 };

@@ -47,6 +47,10 @@ class SafetensorsFile {
   /// The bytes of a tensor of this file.
   std::span<const std::byte> data(const TensorInfo& tensor) const;
 
+  /// Copies a part of a tensor's bytes without making mapped pages resident. Thread-safe.
+  /// @throws IoError.
+  void read(std::span<const std::byte> part, std::byte* to) const { file_.read(part, to); }
+
   /// The header's __metadata__.
   const std::map<std::string, std::string, std::less<>>& metadata() const { return metadata_; }
 

@@ -1,5 +1,6 @@
 #include "proto/shard_data.h"
 
+#include <exception>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -43,15 +44,14 @@ class ShardData::Builder {
       case TensorSource::Kind::kNone:
         throw_no_source("kv_cache");
       case TensorSource::Kind::kSafetensors:
-        shard_.kv_.data = shard_.files_->kv_cache(batch_);
-        use_global_tables();
+        map_or_read_kv();
         break;
       case TensorSource::Kind::kInline:
         shard_.kv_.data = elements_of(batch_.kv_cache.bytes);
         use_global_tables();
         break;
       case TensorSource::Kind::kGenerated:
-        generate_kv(make_local_tables());
+        generate_kv();
         break;
     }
   }
@@ -78,14 +78,37 @@ class ShardData::Builder {
 
   Range blocks(std::size_t p) const { return blocks_of(batch_, request_of(p), pieces_[p].chunks); }
 
-  void use_global_tables() {
+  std::int64_t count_pages() const {
     std::unordered_set<std::int32_t> pages;
     for (std::size_t p = 0; p < pieces_.size(); ++p) {
       const std::int32_t* const table = request_of(p).block_table.data();
       pages.insert(table + blocks(p).begin, table + blocks(p).end);
-      shard_.block_tables_.push_back(table);
     }
-    add_resident_pages(static_cast<std::int64_t>(pages.size()));
+    return static_cast<std::int64_t>(pages.size());
+  }
+
+  void use_global_tables() {
+    for (std::size_t p = 0; p < pieces_.size(); ++p) {
+      shard_.block_tables_.push_back(request_of(p).block_table.data());
+    }
+    add_resident_pages(count_pages());
+  }
+
+  /// A rank that reads nearly all of a file maps it. One that reads less copies its pages: a
+  /// mapping would also make resident what the kernel has in its cache around them.
+  void map_or_read_kv() {
+    constexpr double kNearlyAll = 0.9;
+    const std::uint16_t* const cache = shard_.files_->kv_cache(batch_);
+    if (static_cast<double>(count_pages()) >= kNearlyAll * static_cast<double>(batch_.num_pages)) {
+      shard_.kv_.data = cache;
+      use_global_tables();
+      return;
+    }
+    const SafetensorsFile& file = shard_.files_->open(batch_.kv_cache.file);
+    make_kv(make_local_tables(), [&](std::int32_t page, std::span<std::uint16_t> to) {
+      const std::span from(cache + page * batch_.page_elements(), to.size());
+      file.read(std::as_bytes(from), std::as_writable_bytes(to).data());
+    });
   }
 
   /// Numbers the pages in the order of their first use. Returns the page of each local number.
@@ -112,18 +135,32 @@ class ShardData::Builder {
     return pages;
   }
 
-  void generate_kv(const std::vector<std::int32_t>& pages) {
+  void generate_kv() {
+    make_kv(make_local_tables(), [&](std::int32_t page, std::span<std::uint16_t> to) {
+      generate_elements(batch_.kv_cache.seed, GeneratedTensor::kKvCache, page, 0, batch_.dtype, to);
+    });
+  }
+
+  /// Fills memory of our own with `pages` by fill(page, its elements).
+  template <class Fill>
+  void make_kv(const std::vector<std::int32_t>& pages, Fill fill) {
     const std::int64_t page_elements = batch_.page_elements();
     const auto num_pages = static_cast<std::int64_t>(pages.size());
     add_resident_pages(num_pages);
     shard_.kv_memory_ =
-        MappedMemory(num_pages * page_elements * size_of(batch_.dtype), "generated cache pages");
+        MappedMemory(num_pages * page_elements * size_of(batch_.dtype), "cache pages");
     shard_.kv_.data = static_cast<const std::uint16_t*>(shard_.kv_memory_.data());
+    std::exception_ptr error;
 #pragma omp parallel for schedule(static) num_threads(threads_)
     for (std::int64_t i = 0; i < num_pages; ++i) {
-      generate_elements(batch_.kv_cache.seed, GeneratedTensor::kKvCache, pages[i], 0, batch_.dtype,
-                        elements_of(shard_.kv_memory_, i * page_elements, page_elements));
+      try {
+        fill(pages[i], elements_of(shard_.kv_memory_, i * page_elements, page_elements));
+      } catch (...) {
+#pragma omp critical
+        error = std::current_exception();
+      }
     }
+    if (error) std::rethrow_exception(error);
   }
 
   void add_resident_pages(std::int64_t pages) {

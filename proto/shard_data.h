@@ -23,9 +23,10 @@ struct QueryView {
   std::int64_t head_stride = 0;
 };
 
-/// The tensors that one rank's pieces read, and no more: safetensors are mapped, so that only the
-/// pages touched become resident; generated pages are made once each, in this object's memory;
-/// inline tensors are read where they lie in the batch. The batch must outlive it.
+/// The tensors that one rank's pieces read, and no more: of a cache in a safetensors file the
+/// pages are read, or the file is mapped where nearly all of it is needed; generated pages are made
+/// once each, in this object's memory; inline tensors are read where they lie in the batch. The
+/// batch must outlive it.
 class ShardData {
  public:
   /// Opens and makes the tensors, with `threads` threads. Relative files lie in `base_dir`. Local.
