@@ -3,20 +3,17 @@
 namespace mla {
 
 void fold_partials(std::vector<NodePartial>& nodes, std::int64_t num_chunks) {
-  TreeFold fold(num_chunks);
-  std::vector<NodePartial> stack;
-  for (const NodePartial& next : nodes) {
-    fold.push(next.node);
-    stack.push_back(next);
+  TreeFold fold(num_chunks);  // slot i of its stack is nodes[i]; never ahead of what is read
+  for (std::size_t next = 0; next < nodes.size(); ++next) {
+    nodes[static_cast<std::size_t>(fold.size())] = nodes[next];
+    fold.push(nodes[next].node);
     while (fold.combine()) {
-      merge_partials(stack[stack.size() - 2].partial, stack.back().partial);
-      stack.pop_back();
+      const auto left = static_cast<std::size_t>(fold.size() - 1);
+      merge_partials(nodes[left].partial, nodes[left + 1].partial);
     }
   }
-  for (std::size_t slot = 0; slot < stack.size(); ++slot) {
-    stack[slot].node = fold[static_cast<int>(slot)];
-  }
-  nodes = std::move(stack);
+  nodes.erase(nodes.begin() + fold.size(), nodes.end());
+  for (int slot = 0; slot < fold.size(); ++slot) nodes[slot].node = fold[slot];
 }
 
 bool is_root(const std::vector<NodePartial>& nodes, std::int64_t num_chunks) {

@@ -16,7 +16,7 @@ struct NodePartial {
 
 /// Folds `nodes`, which follow one another from left to right in the tree over `num_chunks`, into
 /// their maximal nodes. Each merge happens in the memory of its left side; `nodes` keeps what is
-/// left.
+/// left. Allocates nothing.
 void fold_partials(std::vector<NodePartial>& nodes, std::int64_t num_chunks);
 
 /// True when `nodes` is the root alone, that is, the whole request has been folded.

@@ -22,9 +22,8 @@ struct CombineStats {
 /// Sends the partials of requests that other ranks own to their owners, receives those of the
 /// requests this rank owns, and merges them along the canonical tree into `results`.
 ///
-///   before: every rank has the maximal nodes of its own chunks      rank 0 |a0..2| rank 1 |a3
-///   b0..4| after:  the owner of a request has its root, hence its results  rank 0 |a    | rank 1
-///   |b       |
+///     before: the maximal nodes of its own chunks    rank 0: a[0..3)   rank 1: a[3..4) b[0..4)
+///     after:  the results of the requests it owns    rank 0: a         rank 1: b
 ///
 /// `open` are the items of `plan` (this rank's) that the local decode left unfinished. Collective
 /// over the ranks that share a request; the bytes of the results do not depend on the partition.

@@ -30,7 +30,6 @@ std::string mpi_version();
 class CollectiveError : public Error {
  public:
   using Error::Error;
-  explicit CollectiveError(const Error& error) : Error(error) {}
 };
 
 /// A communicator of our own (never MPI_COMM_WORLD itself). Failing MPI calls throw MpiError.

@@ -12,7 +12,6 @@ std::vector<ResultSlice> decode(const Communicator& comm, const Batch& batch,
   const SplitPlan plan = make_split_plan(batch, partition.pieces_of(comm.rank()), threads);
   ResultBuilder results(batch, partition, comm.rank());
   kernels::LocalDecoder decoder(batch, plan, backend);
-  stats.workspace_bytes = decoder.workspace_bytes();
 
   const Stopwatch watch;
   const auto open = decoder.run(inputs, results, chunks_done);

@@ -17,7 +17,6 @@ namespace mla::dist {
 struct DecodeStats {
   double compute_seconds = 0;
   CombineStats combine;
-  std::int64_t workspace_bytes = 0;
 };
 
 /// The distributed decode of one batch: computes this rank's pieces on `threads` threads, sends

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <limits>
 
 #include "core/chunk_tree.h"
 #include "core/partial.h"
@@ -22,6 +23,17 @@ inline std::int64_t fold_spill_floats(std::int64_t d_v, std::int64_t chunk_token
                                       std::int64_t max_context_len) {
   return max_fold_depth(ceil_div(max_context_len, chunk_tokens)) *
          partial_floats(kMaxRowsPerItem, d_v);
+}
+
+/// A NaN is no maximum, so a row whose visible scores are all NaN comes out of a chunk with m =
+/// -inf, like one that saw no key. Its l tells the two apart: m becomes NaN, and with it the
+/// result.
+inline void keep_nan(const PartialView& partial) {
+  for (std::int64_t row = 0; row < partial.rows; ++row) {
+    if (partial.m_log2[row] == kEmptyM && partial.l[row] != 0) {
+      partial.m_log2[row] = std::numeric_limits<float>::quiet_NaN();
+    }
+  }
 }
 
 /// `Backend::decode` for a backend that knows how to compute one chunk: it calls
@@ -50,6 +62,7 @@ void fold_decode(const DecodeParams& params, Range chunks, float* nodes, float* 
   TreeFold fold(params.num_chunks());
   for (std::int64_t chunk = chunks.begin; chunk < chunks.end; ++chunk) {
     compute_chunk(chunk_token_range(params, chunk), slot(fold.size()));
+    keep_nan(slot(fold.size()));
     fold.push({0, chunk});
     while (fold.combine()) merge_partials(slot(fold.size() - 1), slot(fold.size()));
     if (params.chunks_done != nullptr) {

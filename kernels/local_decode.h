@@ -67,9 +67,6 @@ class LocalDecoder {
   std::vector<OpenItem> run(const RankInputs& inputs, ResultBuilder& results,
                             std::atomic<std::int64_t>* chunks_done = nullptr);
 
-  /// Bytes held for partials and scratch.
-  std::int64_t workspace_bytes() const { return size_.bytes(); }
-
  private:
   void run_segment(std::int64_t segment, const RankInputs& inputs, ResultBuilder& results,
                    std::atomic<std::int64_t>* chunks_done, int thread);
@@ -82,7 +79,7 @@ class LocalDecoder {
   const Backend& backend_;
   WorkspaceSize size_;
   AlignedBuffer<float> floats_;       // the plan's partials, then one partial per thread
-  AlignedBuffer<std::byte> scratch_;  // [threads, scratch_per_thread_]
+  AlignedBuffer<std::byte> scratch_;  // [threads, size_.scratch_per_thread]
 };
 
 }  // namespace mla::kernels

@@ -52,11 +52,6 @@ NodeUse survey_node(const dist::Communicator& node, int threads) {
 
 }  // namespace
 
-int allowed_cores() {
-  const cpu_set_t cpus = allowed_cpus();
-  return CPU_COUNT(&cpus);
-}
-
 Placement survey_placement(const dist::Communicator& comm, int threads) {
   const std::vector<NodeUse> uses = comm.all_gather(survey_node(comm.node(), threads));
   Placement placement;

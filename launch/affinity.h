@@ -12,13 +12,11 @@ struct Placement {
   int ranks = 0;
   int nodes = 0;
   int threads = 0;  ///< of all ranks
-  int cores = 0;    ///< logical CPUs that at least one rank may use, over all nodes
+  int cores = 0;    ///< logical CPUs (hyper-threads count as two) that at least one rank may use,
+                    ///< over all nodes
   /// One line per trap found: threads of a rank that share a core, ranks that share cores.
   std::vector<std::string> warnings;
 };
-
-/// Logical CPUs that this process may run on.
-int allowed_cores();
 
 /// Finds out where every rank may run. Collective.
 Placement survey_placement(const dist::Communicator& comm, int threads);

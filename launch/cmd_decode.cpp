@@ -29,6 +29,10 @@ Command add_decode(CLI::App& app) {
                   "Form of the output [safetensors for a .safetensors output, else stream]")
       ->check(CLI::IsMember({"stream", "safetensors"}))
       ->envname("MESHMLA_FORMAT");
+  cmd->add_option("--combine", options->combine,
+                  "Precision of partials on the wire: exact is fp32, the same bits for any ranks")
+      ->check(CLI::IsMember({"exact"}))
+      ->capture_default_str();
   cmd->add_flag(
       "--keep-going", options->keep_going,
       "Record a request that is wrong in itself as failed and decode the others (exit 4)");

@@ -15,12 +15,11 @@ fi
 # step TEXT COMMAND...: runs a command, its output kept for the case that it fails, and says in one
 # line what it does and how long it took.
 step() {
-  local text=$1 log start=$SECONDS status
+  local text=$1 log start=$SECONDS status=0
   shift
   log=$(mktemp)
   printf '%s ... ' "$text"
-  "$@" > "$log" 2>&1
-  status=$?
+  "$@" > "$log" 2>&1 || status=$?
   if [ "$status" -eq 0 ]; then
     echo "$((SECONDS - start)) s"
   else

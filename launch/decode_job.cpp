@@ -28,14 +28,12 @@ void empty_request(Request& request) {
   request.q = {};
 }
 
-/// What is wrong with request `index` and its tensors alone; empty if nothing is.
+/// What is wrong with request `index` and its queries; empty if nothing is.
 std::string error_of_request(const Batch& batch, std::int64_t index,
                              const std::filesystem::path& base_dir) {
   try {
     validate_request(batch, index, ValidateFor::kDecoding);
-    Batch alone = batch;
-    alone.requests = {batch.requests[index]};
-    proto::check_sources(alone, base_dir);
+    proto::check_query_source(batch, index, base_dir);
     return {};
   } catch (const FormatError& error) {
     return error.what();
@@ -51,6 +49,7 @@ void read_on_root(const std::filesystem::path& path, bool keep_going, LoadedBatc
     return;
   }
   validate_header(loaded.batch, ValidateFor::kDecoding);
+  proto::check_cache_source(loaded.batch, base_dir);
   for (std::size_t i = 0; i < loaded.batch.requests.size(); ++i) {
     const auto index = static_cast<std::int64_t>(i);
     std::string error = error_of_request(loaded.batch, index, base_dir);
@@ -142,11 +141,10 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
   });
   comm.on_root([&] { const proto::AtomicFile trial(options.output); });  // fail before any work
   const Placement placement = survey_placement(comm, threads);
-  if (talks) print_placement(placement, threads, backend->name());
-
   LoadedBatch loaded;
   mine.seconds.load = timed([&] { loaded = load_batch(comm, options.batch, options.keep_going); });
   const Batch& batch = loaded.batch;
+  if (talks) print_placement(placement, threads, backend->name());
 
   Partition partition;
   mine.seconds.plan = timed([&] { partition = make_partition(batch, mode, comm.size()); });

@@ -23,7 +23,8 @@ struct DecodeOptions {
   std::string mode = "auto";
   std::string backend = "auto";
   std::string format;  ///< "stream", "safetensors", or empty: by the output's extension
-  int threads = 0;     ///< per rank; 0: OMP_NUM_THREADS, else one per core this rank may use
+  std::string combine = "exact";
+  int threads = 0;  ///< per rank; 0: OMP_NUM_THREADS, else one per core this rank may use
   bool keep_going = false;
   bool quiet = false;
 };

@@ -2,7 +2,6 @@
 #include <exception>
 #include <map>
 #include <string>
-#include <string_view>
 
 #include <CLI/CLI.hpp>
 #include <spdlog/sinks/stdout_color_sinks.h>
@@ -37,22 +36,23 @@ ExitCode dispatch(const mla::dist::Communicator& comm, int argc, char** argv) {
   commands["plan"] = mla::launch::add_plan(app);
   commands["verify"] = mla::launch::add_verify(app);
 
-  const std::string_view first = argc > 1 ? argv[1] : "none";
-  if (!first.starts_with('-') && !commands.contains(std::string(first))) {
-    throw mla::dist::CollectiveError(
-        mla::InvalidArgument("command", first, "decode, make-batch, inspect, plan or verify"));
-  }
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::Success& help) {
-    if (comm.rank() == 0) app.exit(help);
-    return ExitCode::kDone;
-  } catch (const CLI::ParseError& error) {
-    if (comm.rank() == 0) {
-      print_error((std::string(error.what()) + "; expected what 'meshmla --help' shows").c_str());
+  bool only_help = false;
+  comm.together([&] {  // config files and the environment may differ between nodes
+    const std::string first = argc > 1 ? argv[1] : "none";
+    if (!first.starts_with('-') && !commands.contains(first)) {
+      throw mla::InvalidArgument("command", first, "decode, make-batch, inspect, plan or verify");
     }
-    return ExitCode::kUsage;
-  }
+    try {
+      app.parse(argc, argv);
+    } catch (const CLI::Success& help) {
+      if (comm.rank() == 0) app.exit(help);
+      only_help = true;
+    } catch (const CLI::ParseError& error) {
+      throw mla::Error(ExitCode::kUsage,
+                       std::string(error.what()) + "; expected what 'meshmla --help' shows");
+    }
+  });
+  if (only_help) return ExitCode::kDone;
   return commands.at(app.get_subcommands().front()->get_name())(comm);
 }
 

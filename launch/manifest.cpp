@@ -55,7 +55,7 @@ void write_manifest(const DecodeOptions& options, const Batch& batch, const Part
       {"requests", batch.requests.size()},
       {"failed_requests", report.failed_requests},
       {"backend", backend.name()},
-      {"combine", "exact"},
+      {"combine", options.combine},
       {"mode", to_string(partition.mode)},
       {"pieces", pieces},
       {"partials_sent", report.partials_sent},

@@ -79,6 +79,9 @@ void check_output_path(const std::filesystem::path& path) {
   if (path.filename().empty() || (::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode))) {
     throw IoError("write", path.string(), EISDIR);
   }
+  if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
+    throw IoError("replace what is no regular file at", path.string(), 0);
+  }
 }
 
 MappedFile::MappedFile(const std::filesystem::path& path)

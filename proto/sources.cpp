@@ -75,6 +75,16 @@ const std::uint16_t* SourceFiles::elements(const TensorSource& source, DType dty
   return reinterpret_cast<const std::uint16_t*>(data);
 }
 
+void check_cache_source(const Batch& batch, const std::filesystem::path& base_dir) {
+  if (is_file(batch.kv_cache)) SourceFiles(base_dir).kv_cache(batch);
+}
+
+void check_query_source(const Batch& batch, std::int64_t index,
+                        const std::filesystem::path& base_dir) {
+  const Request& request = batch.requests[index];
+  if (is_file(request.q)) SourceFiles(base_dir).query(batch, request);
+}
+
 void check_sources(const Batch& batch, const std::filesystem::path& base_dir) {
   SourceFiles files(base_dir);
   if (is_file(batch.kv_cache)) files.kv_cache(batch);

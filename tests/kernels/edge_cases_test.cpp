@@ -147,6 +147,18 @@ TEST_P(EdgeCases, NanInAnyKeyIsNeverSwallowed) {
   }
 }
 
+TEST_P(EdgeCases, NanInAllKeysIsNotTakenForSeeingNone) {
+  for (const std::int64_t context_len : {1, 5, 64, 65, 600}) {
+    Problem problem({.shape = {3, 1, 80, 64}, .dtype = dtype(), .requests = {{1, context_len}}});
+    for (std::int64_t token = 0; token < context_len; ++token) {
+      problem.mutable_kv_row(0, token, 0)[70] = 0x7fff;
+    }
+    const Results results = run_backend(backend(), problem);
+    for (const float x : results.lse) EXPECT_TRUE(std::isnan(x)) << context_len;
+    for (const float x : results.out) EXPECT_TRUE(std::isnan(x)) << context_len;
+  }
+}
+
 /// Memory that ends where the next read would crash.
 class GuardedElements {
  public:

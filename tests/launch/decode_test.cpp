@@ -1,6 +1,8 @@
 // What a person sees of `meshmla decode` and its companions.
 
+#include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <string>
 #include <thread>
 
@@ -132,6 +134,43 @@ TEST_F(Decode, WarnsOfThreadsThatShareACore) {
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_THAT(result.errors,
               testing::ElementsAre(HasSubstr("a rank runs " + crowded + " threads on ")));
+}
+
+TEST_F(Decode, RankHoldsOnlyItsShareOfTheCache) {
+  std::string trace = "TIMESTAMP,ContextTokens,GeneratedTokens\n";
+  for (int i = 0; i < 16; ++i) trace += "2023-11-16 18:15:46.6805900,12000,1\n";
+  write_file(folder_ / "long.csv", trace);  // 16 * 12000 rows of 1152 bytes are 211 MiB
+  run_meshmla(0, "make-batch " + folder_ / "long.csv" + " --requests 16 --heads 1 --output " +
+                     folder_ / "long");
+  const auto peak_mib = [&](int ranks) {
+    run_meshmla(ranks, "decode " + folder_ / "long" + " --mode kv --output " + folder_ / "results");
+    const std::string manifest = read_file(folder_ / "results.manifest.json");
+    const std::string key = "\"peak_rss_bytes\": ";
+    return std::stoll(manifest.substr(manifest.find(key) + key.size())) >> 20;
+  };
+  const auto alone = peak_mib(1);
+  EXPECT_GT(alone, 211);
+  EXPECT_LT(peak_mib(4), alone - 211 * 3 / 4 + 20);
+}
+
+TEST(Plan, OfARecordedTraceIsBalancedAndCutsFewRequests) {
+  const std::string trace = std::string(MLA_SHARED_DIR) + "/traces/mooncake_conversation.jsonl";
+  if (!std::ifstream(trace)) GTEST_SKIP() << "needs the Mooncake trace at " << trace;
+  const TemporaryFolder folder;
+  run_meshmla(0, "make-batch " + trace + " --requests 32 --lengths-only --output " + folder / "b");
+  for (const char* ranks : {"8", "32"}) {
+    const CommandResult plan =
+        run_meshmla(0, "plan " + folder / "b" + " --mode kv --ranks " + ranks);
+    double balance = 0;
+    double pieces = 0;
+    const std::size_t at = plan.output.find("load max/mean");
+    ASSERT_NE(at, std::string::npos);
+    ASSERT_EQ(std::sscanf(plan.output.c_str() + at, "load max/mean %lf; per request %lf pieces",
+                          &balance, &pieces),
+              2);
+    EXPECT_LE(balance, 1.05);
+    EXPECT_LE(pieces, 3);
+  }
 }
 
 TEST(Command, ShowsHelpAndVersionOnceOnAnyNumberOfRanks) {

@@ -14,14 +14,7 @@ namespace {
 const std::string kDemo = std::string(MLA_SOURCE_DIR) + "/launch/demo/shakespeare";
 
 std::string grid_for(int ranks) {
-  switch (ranks) {
-    case 4:
-      return "grid:2x2";
-    case 1:
-      return "grid:1x1";
-    default:
-      return "grid:" + std::to_string(ranks) + "x1";
-  }
+  return ranks == 4 ? "grid:2x2" : "grid:1x" + std::to_string(ranks);
 }
 
 class DemoBits : public testing::TestWithParam<std::string> {};

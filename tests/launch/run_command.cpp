@@ -14,7 +14,8 @@ namespace mla::launch {
 
 CommandResult run_meshmla(int ranks, const std::string& arguments) {
   const TemporaryFolder folder;
-  std::string command = "OMP_NUM_THREADS=1 ";
+  std::string command =
+      "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 ";
   if (ranks > 0) {
     command += std::string(MLA_MPIEXEC) + " --oversubscribe --bind-to none -n " +
                std::to_string(ranks) + " ";
