@@ -143,8 +143,10 @@ DType parse_dtype(const std::string& text, const std::string& field) {
 
 Result read_tensors(const SafetensorsFile& file, const std::string& id, const std::string& name) {
   const std::string field = name + ": result '" + id + "'";
-  const TensorInfo& out = find_tensor(file, tensor_name(kOutPrefix, id), field);
-  const TensorInfo& lse = find_tensor(file, tensor_name(kLsePrefix, id), field);
+  const std::string out_name = tensor_name(kOutPrefix, id);
+  const std::string lse_name = tensor_name(kLsePrefix, id);
+  const TensorInfo& out = find_tensor(file, out_name, field);
+  const TensorInfo& lse = find_tensor(file, lse_name, field);
   if (out.shape.size() != 3 || lse.dtype != "F32" ||
       lse.shape != std::vector(out.shape.begin(), out.shape.begin() + 2)) {
     throw FormatError(field, "out " + shape_text(out.shape) + ", lse " + shape_text(lse.shape),

@@ -33,6 +33,7 @@ bool same_rows(const PartialView& part, const PartialView& whole, std::int64_t f
   return true;
 }
 
+#ifdef MLA_HAVE_RAPIDCHECK
 /// Decodes the pieces [cuts[i], cuts[i + 1]) apart and folds their nodes along the tree.
 Nodes decode_in_pieces(const kernels::Backend& backend, const kernels::DecodeParams& params,
                        const std::vector<std::int64_t>& cuts) {
@@ -54,6 +55,7 @@ Nodes decode_in_pieces(const kernels::Backend& backend, const kernels::DecodePar
   }
   return stack;
 }
+#endif
 
 class ChunkLaw : public testing::TestWithParam<const kernels::Backend*> {};
 
