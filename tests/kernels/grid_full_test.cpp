@@ -15,12 +15,7 @@ class FullGrid : public testing::TestWithParam<std::size_t> {};
 TEST_P(FullGrid, IsWithinToleranceOnEveryBackend) {
   const std::vector<GridPoint> points = flashmla_grid();
   for (std::size_t i = GetParam(); i < points.size(); i += kShards) {
-    // The fp64 backend is as slow as the oracle and much like it; small batches show that it works.
-    std::vector<const kernels::Backend*> backends = usable_backends();
-    if (points[i].b > 2) {
-      std::erase_if(backends, [](const auto* backend) { return backend->name() == "reference"; });
-    }
-    check_grid_point(points[i], static_cast<std::int64_t>(i), backends);
+    check_grid_point(points[i], static_cast<std::int64_t>(i), usable_backends());
   }
 }
 
