@@ -27,10 +27,12 @@ double max_over_mean(const Batch& batch, const Partition& partition) {
   return slowest / (total / partition.ranks());
 }
 
+#ifdef MLA_HAVE_RAPIDCHECK
 bool same(const Partition& a, const Partition& b) {
   return a.mode == b.mode && a.piece_offsets == b.piece_offsets && a.pieces == b.pieces &&
          a.ownerships == b.ownerships;
 }
+#endif
 
 std::vector<Piece> pieces_of(const Partition& partition, int rank) {
   return {partition.pieces.begin() + partition.piece_offsets[rank],
