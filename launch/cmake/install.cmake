@@ -6,6 +6,7 @@ set_target_properties(meshmla_flags PROPERTIES EXPORT_NAME flags)
 install(TARGETS meshmla_flags meshmla_core meshmla_kernels meshmla_proto meshmla_dist
   EXPORT meshmla_targets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(TARGETS meshmla RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(PROGRAMS launch/meshmla-mpirun DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(DIRECTORY core kernels proto dist DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/meshmla
   FILES_MATCHING PATTERN "*.h")
 install(EXPORT meshmla_targets NAMESPACE meshmla:: FILE meshmla-targets.cmake

@@ -14,12 +14,9 @@ namespace mla::launch {
 
 CommandResult run_meshmla(int ranks, const std::string& arguments) {
   const TemporaryFolder folder;
-  // mpirun gives the other ranks a second to end once one has failed, ended or not; do not wait.
-  std::string command =
-      "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "
-      "OMPI_MCA_odls_base_sigkill_timeout=0 OMP_NUM_THREADS=1 ";
+  std::string command = "OMP_NUM_THREADS=1 ";
   if (ranks > 0) {
-    command += std::string(MLA_MPIEXEC) + " --oversubscribe --bind-to none -n " +
+    command += std::string(MLA_LAUNCHER) + " --oversubscribe --bind-to none -n " +
                std::to_string(ranks) + " ";
   }
   command += std::string(MLA_BINARY_DIR) + "/bin/meshmla " + arguments + " >" + (folder / "out") +
