@@ -29,6 +29,7 @@ struct Options {
   std::vector<std::string> inputs;
   std::vector<std::string> backends;
   std::vector<std::string> dtypes{"bf16", "fp16"};
+  std::vector<std::int64_t> chunks{kDefaultChunkTokens, 0};
   int seeds = 3;
 };
 
@@ -45,6 +46,10 @@ Options parse(int argc, char** argv) {
   app.add_option("--dtypes", options.dtypes, "Of the cache")
       ->delimiter(',')
       ->check(CLI::IsMember({"bf16", "fp16"}))
+      ->capture_default_str();
+  app.add_option("--chunks", options.chunks, "Tokens of a backend's chunks; 0: one for all keys")
+      ->delimiter(',')
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   app.add_option("--seeds", options.seeds,
                  "Problems of each kind, fewer where they would have over a million keys")
@@ -65,20 +70,22 @@ Options parse(int argc, char** argv) {
   return options;
 }
 
-/// The straightforward implementations, then each backend with the default chunks and with one
-/// chunk for everything. The reference backend is fp64 inside a chunk, so one chunk says nothing.
+/// The straightforward implementations, then each backend with each chunk size. The reference
+/// backend is fp64 inside a chunk, so one chunk for all keys would say nothing of it.
 std::vector<Method> methods_for(const Options& options) {
   std::vector<Method> methods;
-  for (const auto& [name, precision] : {std::pair{"plain_fp32", PlainPrecision::kFp32},
-                                        std::pair{"plain_16bit", PlainPrecision::kCache}}) {
-    methods.push_back(
-        {name, 0, [=](const auto& params) { return plain_attention(params, precision); }});
-  }
+  methods.push_back({"plain_fp32", 0, [](const auto& params) {
+                       return plain_attention(params, PlainPrecision::kFp32);
+                     }});
+  methods.push_back({"plain_16bit", 0, [](const auto& params) {
+                       return plain_attention(params, PlainPrecision::kCache);
+                     }});
   for (const std::string& name : options.backends) {
     const kernels::Backend* backend = &kernels::find_backend(name);
     const auto run = [=](const auto& params) { return run_backend(*backend, params); };
-    methods.push_back({name, kDefaultChunkTokens, run});
-    if (backend->name() != "reference") methods.push_back({name, 0, run});
+    for (const std::int64_t chunk : options.chunks) {
+      if (chunk != 0 || name != "reference") methods.push_back({name, chunk, run});
+    }
   }
   return methods;
 }
