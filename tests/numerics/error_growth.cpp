@@ -84,7 +84,8 @@ std::vector<Method> methods_for(const Options& options) {
     const kernels::Backend* backend = &kernels::find_backend(name);
     const auto run = [=](const auto& params) { return run_backend(*backend, params); };
     for (const std::int64_t chunk : options.chunks) {
-      if (chunk != 0 || name != "reference") methods.push_back({name, chunk, run});
+      if (chunk == 0 && backend->name() == "reference") continue;
+      methods.push_back({std::string(backend->name()), chunk, run});
     }
   }
   return methods;
