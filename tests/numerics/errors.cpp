@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "core/partial.h"
 #include "kernels/reference/compare.h"

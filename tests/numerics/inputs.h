@@ -22,7 +22,7 @@ struct InputKind {
   /// Queries are spread evenly over [-1, 1) times this, keys over [-1/4, 1/4), so that at 1 random
   /// scores have a standard deviation of 1/12.
   float q_magnitude;
-  float value_mean;                    ///< added to every element of V
+  float value_mean;                    ///< added to every element of a cache row
   double (*score)(const InputToken&);  ///< natural units, added to the random score; row r gets
                                        ///< (16 - r) / 16 of it
   double (*row_factor)(const InputToken&);  ///< of the whole cache row
