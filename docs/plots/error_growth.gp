@@ -21,6 +21,7 @@ curve(input, dtype, method, chunk, column) = sprintf( \
   input, dtype, method, chunk, column, csv)
 methods(chunk) = system(sprintf( \
   "awk -F, '$3!~/^plain/ && $4==\"%s\" && !seen[$3]++ {print $3}' %s", chunk, csv))
+colors = "#2471a3 #1e8449 #7d3c98 #117a65 #5d6d7e #212f3c"
 in_chunks = methods("512")
 in_one_chunk = methods("all")
 kRms = 7
@@ -34,15 +35,15 @@ do for [panel=1:4] {
   what = panel < 4 ? "out, relative RMS error: " : "lse, absolute error: "
   set title what.input noenhanced
   if (panel == 4) {
-    set key at screen 0.5,0.01 center bottom horizontal maxrows 3 noenhanced
+    set key at screen 0.5,0.01 center bottom vertical maxrows 4 samplen 3 noenhanced
   }
   plot curve(input, "bf16", "plain_fp32", "all", column) using 1:2 \
          with linespoints lw 2 dt 2 pt 4 lc rgb "#c0392b" title "plain fp32, one running sum", \
        curve(input, "bf16", "plain_16bit", "all", column) using 1:2 \
          with linespoints lw 2 dt 2 pt 6 lc rgb "#e67e22" title "plain, weights in bf16", \
        for [i=1:words(in_chunks)] curve(input, "bf16", word(in_chunks, i), "512", column) using 1:2 \
-         with linespoints lw 2 pt 6+i lc i+2 title word(in_chunks, i), \
+         with linespoints lw 2 pt 6+i lc rgb word(colors, i) title word(in_chunks, i), \
        for [i=1:words(in_one_chunk)] curve(input, "bf16", word(in_one_chunk, i), "all", column) using 1:2 \
-         with linespoints lw 1 dt 3 pt 6+i lc i+2 title word(in_one_chunk, i)." (one chunk)"
+         with linespoints lw 1.5 dt 3 pt 6+i lc rgb word(colors, i) title word(in_one_chunk, i)." (one chunk)"
 }
 unset multiplot

@@ -1,6 +1,6 @@
 // How the error of a decode against fp64 grows with the number of keys: docs/numerics.md. Prints
 // CSV, one line for each (input, type, method, chunk size, length), with the median and the maximum
-// over seeds of each error. The defaults take several minutes on two cores, and 1.3 GiB.
+// over seeds of each error. The defaults take 7 minutes on two cores, and 1.3 GiB.
 //   error_growth --lengths 1024,65536 --inputs random,levels --backends portable --seeds 5
 
 #include <algorithm>
