@@ -1,0 +1,278 @@
+#pragma once
+
+#include <bit>
+#include <cstdint>
+
+#include <immintrin.h>
+
+#include "kernels/backend.h"
+#include "kernels/cpu/amx/products.h"
+#include "kernels/cpu/amx/repack.h"
+#include "kernels/cpu/amx/scratch.h"
+#include "kernels/cpu/avx512/pairs.h"
+#include "kernels/cpu/avx512/softmax.h"
+#include "kernels/fold_decode.h"
+#include "kernels/token_rows.h"
+
+// The scheme for bf16 caches; docs/kernels.md draws it. Included only by files compiled for AMX and
+// AVX-512; `Tiles` is a type of an unnamed namespace, so that nothing here is linked elsewhere.
+
+namespace mla::kernels::amx {
+
+// Lines of the next block prefetched at each step of the work on this one. Together they come to
+// all of its lines for 16 query rows, evenly spread; with more rows they are through earlier.
+inline constexpr int kAheadPerKeyTile = 6;
+inline constexpr int kAheadPerOutputStep = 16;
+
+/// scores[group][token][lane] of some tiles of tokens and groups, of 16 each.
+template <class Tiles, int kTokenTiles, int kGroups>
+[[gnu::always_inline]] inline void score_tiles(const Operand* keys, const Scratch& s,
+                                               std::int64_t group, int token, std::int64_t steps,
+                                               Prefetcher& ahead) {
+  using Product = Sums<Tiles, kTokenTiles, kGroups>;
+  Operand k[kTokenTiles];
+  Operand q[kGroups];
+  for (int i = 0; i < kTokenTiles; ++i) k[i] = keys[token / kTileRows + i];
+  for (int j = 0; j < kGroups; ++j) q[j] = packed_tiles(s.queries + (group + j) * steps * kTileWords);
+  Product::zero();
+  Product::multiply_add(k, q, steps, [&] { ahead.advance(kAheadPerKeyTile * kTokenTiles); });
+  Product::store([&](int i, int j) {
+    return s.scores + ((group + j) * kBlockTokens + token + i * kTileRows) * kLanes;
+  });
+}
+
+/// The scores of a block; those of missing tokens, up to whole tiles, come from rows of zeros.
+template <class Tiles>
+void score_block(const Scratch& s, std::int64_t d_qk, std::int64_t groups, int tokens,
+                 Prefetcher& ahead) {
+  Operand keys[kKeyTiles];
+  for (int t = 0; t < round_up(tokens, 4 * kTileRows); t += kTileRows) {
+    keys[t / kTileRows] = key_tiles(s, t, d_qk);
+  }
+  const std::int64_t steps = ceil_div(d_qk, kStep);
+  for (int t = 0; t < tokens; t += 2 * kTileRows) {
+    for (std::int64_t group = 0; group + 1 < groups; group += 2) {
+      score_tiles<Tiles, 2, 2>(keys, s, group, t, steps, ahead);
+    }
+  }
+  if (groups % 2 == 0) return;
+  for (int t = 0; t < tokens; t += 4 * kTileRows) {
+    score_tiles<Tiles, 4, 1>(keys, s, groups - 1, t, steps, ahead);
+  }
+}
+
+/// What the softmax of a block says of the query rows.
+struct BlockRows {
+  __mmask16 moved[kMaxGroups];  ///< their maximum moved
+  int heavy;                    ///< how many are in `heavy_rows`
+};
+
+/// Rounding a weight to bf16 keeps 8 bits of it. For the rows `heavy` of a group, where that would
+/// show, keeps the next 8 too: packs the rows of what rounding took away from place `place` on.
+/// Returns how many there are.
+template <class Tiles>
+int store_residuals(const Scratch& s, std::int64_t group, int tokens, const float* m_log2,
+                    unsigned heavy, int place) {
+  const float* scores = s.scores + group * kBlockTokens * kLanes;
+  const __m512 base = _mm512_loadu_ps(m_log2);
+  for (int t = 0; t < tokens; t += 2) {
+    const auto residual_of = [&](int token) __attribute__((always_inline)) {
+      const __m512 score = _mm512_load_ps(scores + token * kLanes);
+      return avx512::residual(avx512::exp2(_mm512_sub_ps(score, base)));
+    };
+    const __m512i pair = avx512::pair_up(residual_of(t), residual_of(t + 1));
+    _mm512_store_si512(s.pairs + t / 2 * kLanes, pair);
+  }
+  for (int step = 0; step * kStep < tokens; ++step) {
+    __m512i rows[16];
+    load_transposed(s.pairs + step * kTileWords, rows);
+    alignas(64) std::uint32_t tile[kTileWords];
+    for (int i = 0; i < 16; ++i) _mm512_store_si512(tile + i * 16, rows[i]);
+    int to = place;
+    for (unsigned rest = heavy; rest != 0; rest &= rest - 1, ++to) {
+      std::uint32_t* to_tile = s.residuals + (to / kTileRows * kWeightSteps + step) * kTileWords;
+      _mm512_store_si512(to_tile + to % kTileRows * 16,
+                         _mm512_load_si512(tile + std::countr_zero(rest) * 16));
+    }
+  }
+  int count = 0;
+  for (unsigned rest = heavy; rest != 0; rest &= rest - 1, ++count) {
+    s.heavy_rows[place + count] =
+        static_cast<std::int32_t>(group * kLanes + std::countr_zero(rest));
+  }
+  return count;
+}
+
+/// Turns the scores of a block into tiles of weights and brings m and l up to date. `tokens` is
+/// whole steps; missing tokens are seen by no row.
+template <class Tiles>
+BlockRows weigh_block(const DecodeParams& params, const Scratch& s, std::int64_t groups, int tokens,
+                      std::int64_t begin, const PartialView& result) {
+  BlockRows block{};
+  const __m512i block_begin = _mm512_set1_epi32(static_cast<int>(begin));
+  for (std::int64_t group = 0; group < groups; ++group) {
+    const std::int64_t lane = group * kLanes;
+    const __m512i visible = _mm512_sub_epi32(_mm512_load_si512(s.visible + lane), block_begin);
+    const avx512::StepMasks step = avx512::softmax_step(
+        s.scores + group * kBlockTokens * kLanes, kLanes, tokens, visible, params.scale_log2,
+        result.m_log2 + lane, result.l + lane, s.rescale + lane, [&](int t, __m512 p0, __m512 p1) {
+          _mm512_store_si512(s.pairs + t / 2 * kLanes, avx512::pair_up(p0, p1));
+        });
+    std::uint32_t* tile = s.weights + group * kWeightSteps * kTileWords;
+    for (int i = 0; i * kStep < tokens; ++i, tile += kTileWords) {
+      __m512i rows[16];
+      load_transposed(s.pairs + i * kTileWords, rows);
+#pragma GCC unroll 16
+      for (int row = 0; row < 16; ++row) _mm512_store_si512(tile + row * 16, rows[row]);
+    }
+    block.moved[group] = step.moved;
+    if (step.heavy != 0) {
+      block.heavy += store_residuals<Tiles>(s, group, tokens, result.m_log2 + lane, step.heavy,
+                                            block.heavy);
+    }
+  }
+  return block;
+}
+
+/// Multiplies the rows `moved` of a tile of outputs. The others would be multiplied by exactly 1,
+/// which changes no bit.
+[[gnu::always_inline]] inline void rescale_tile(float* tile, const float* rescale, unsigned moved) {
+  for (; moved != 0; moved &= moved - 1) {
+    const int row = std::countr_zero(moved);
+    float* o = tile + row * 16;
+    _mm512_store_ps(o, _mm512_mul_ps(_mm512_load_ps(o), _mm512_set1_ps(rescale[row])));
+  }
+}
+
+/// weights * values for kGroups tiles of rows, [tile][step] at `weights`, and kValues tiles of
+/// value elements, from the interleaved one `value` on. `start(sums)` loads what they are added to.
+template <class Tiles, int kGroups, int kValues, class TileAt, class Start>
+[[gnu::always_inline]] inline void weigh_values(const Scratch& s, const std::uint32_t* weights,
+                                                int value, std::int64_t steps, Prefetcher& ahead,
+                                                Start&& start, TileAt&& out) {
+  using Product = Sums<Tiles, kGroups, kValues>;
+  Operand p[kGroups];
+  Operand v[kValues];
+  for (int i = 0; i < kGroups; ++i) p[i] = packed_tiles(weights + i * kWeightSteps * kTileWords);
+  for (int j = 0; j < kValues; ++j) {
+    v[j] = packed_tiles(s.values + (value + j) * kWeightSteps * kTileWords);
+  }
+  start(Product{});
+  Product::multiply_add(p, v, steps, [&] { ahead.advance(kAheadPerOutputStep); });
+  Product::store(out);
+}
+
+/// o <- rescale * o + weights * values for some groups and some tiles of value elements, from `dim`
+/// + 16 * `value` on.
+template <class Tiles, int kGroups, int kValues>
+[[gnu::always_inline]] inline void accumulate_tiles(const Scratch& s, const BlockRows& block,
+                                                    std::int64_t d_v, std::int64_t dim, int value,
+                                                    std::int64_t group, std::int64_t steps,
+                                                    bool first, Prefetcher& ahead) {
+  const auto out = [&](int i, int j) {
+    return output_tile(s, d_v, group + i, dim / 16 + value + j);
+  };
+  const auto start = [&](auto sums) __attribute__((always_inline)) {
+    if (first) return sums.zero();
+    for (int i = 0; i < kGroups; ++i) {
+      for (int j = 0; j < kValues; ++j) {
+        rescale_tile(out(i, j), s.rescale + (group + i) * kLanes, block.moved[group + i]);
+      }
+    }
+    sums.load(out);
+  };
+  weigh_values<Tiles, kGroups, kValues>(s, s.weights + group * kWeightSteps * kTileWords, value,
+                                        steps, ahead, start, out);
+}
+
+/// o <- o + residuals * values for the heavy rows and the interleaved value elements, from `dim` on.
+template <class Tiles>
+void add_residuals(const Scratch& s, int heavy, std::int64_t d_v, std::int64_t dim,
+                   std::int64_t steps, Prefetcher& ahead) {
+  const auto sums_tile = [&](int, int j) { return s.residual_sums + j * kTileWords; };
+  for (int place = 0; place < heavy; place += kTileRows) {
+    weigh_values<Tiles, 1, kValueTiles>(
+        s, s.residuals + place / kTileRows * kWeightSteps * kTileWords, 0, steps, ahead,
+        [](auto sums) __attribute__((always_inline)) { sums.zero(); }, sums_tile);
+    const int end = place + kTileRows < heavy ? place + kTileRows : heavy;
+    for (int i = place; i < end; ++i) {
+      const std::int32_t row = s.heavy_rows[i];
+      for (int j = 0; j < kValueTiles; ++j) {
+        float* o = output_tile(s, d_v, row / kLanes, dim / 16 + j) + row % kLanes * 16;
+        const float* sum = sums_tile(0, j) + i % kTileRows * 16;
+        _mm512_store_ps(o, _mm512_add_ps(_mm512_load_ps(o), _mm512_load_ps(sum)));
+      }
+    }
+  }
+}
+
+/// o <- rescale * o + weights * V for a block of `tokens` tokens, whole steps.
+template <class Tiles>
+void accumulate_block(const Scratch& s, const BlockRows& block, std::int64_t d_v,
+                      std::int64_t groups, int tokens, bool first, Prefetcher& ahead) {
+  const std::int64_t steps = tokens / kStep;
+  for (std::int64_t dim = 0; dim < d_v; dim += kValueTiles * 16) {
+    interleave_values(s, tokens, dim, d_v, ahead);
+    std::int64_t group = 0;
+    for (; group + 1 < groups; group += 2) {
+      for (int value = 0; value < kValueTiles; value += 2) {
+        accumulate_tiles<Tiles, 2, 2>(s, block, d_v, dim, value, group, steps, first, ahead);
+      }
+    }
+    if (group < groups) {
+      accumulate_tiles<Tiles, 1, kValueTiles>(s, block, d_v, dim, 0, group, steps, first, ahead);
+    }
+    add_residuals<Tiles>(s, block.heavy, d_v, dim, steps, ahead);
+  }
+}
+
+/// Computes the partial of one chunk, the keys `tokens`, a block at a time. The blocks are counted
+/// from the chunk's begin, so where the running maximum is looked at never depends on who computes
+/// the chunk. Rows up to token `limit` are prefetched one block ahead.
+template <class Tiles>
+void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit, const Scratch& s,
+                   const PartialView& result) {
+  const MlaShape& shape = params.shape;
+  const std::int64_t groups = ceil_div(result.rows, kLanes);
+  for (std::int64_t lane = 0; lane < groups * kLanes; lane += kLanes) {
+    _mm512_storeu_ps(result.m_log2 + lane, _mm512_set1_ps(kEmptyM));
+    _mm512_storeu_ps(result.l + lane, _mm512_setzero_ps());
+  }
+  find_visible_ends(params, tokens, {s.visible, static_cast<std::size_t>(groups * kLanes)});
+  for (std::int64_t begin = tokens.begin; begin < tokens.end; begin += kBlockTokens) {
+    const std::int64_t end = begin + kBlockTokens < tokens.end ? begin + kBlockTokens : tokens.end;
+    const std::int64_t ahead_end = end + kBlockTokens < limit ? end + kBlockTokens : limit;
+    find_token_rows(params, {begin, end}, s.zero_row, {s.rows, kBlockTokens});
+    find_token_rows(params, {end, ahead_end}, s.zero_row, {s.ahead, kBlockTokens});
+    Prefetcher ahead(s.ahead, ahead_end - end, shape.d_qk * 2);
+
+    const int whole_steps = static_cast<int>(round_up(end - begin, kStep));
+    score_block<Tiles>(s, shape.d_qk, groups, whole_steps, ahead);
+    const BlockRows block =
+        weigh_block<Tiles>(params, s, groups, whole_steps, begin - tokens.begin, result);
+    const bool first = begin == tokens.begin;
+    accumulate_block<Tiles>(s, block, shape.d_v, groups, whole_steps, first, ahead);
+    ahead.finish();
+  }
+  write_outputs(s, result);
+}
+
+/// `Backend::decode` for a bf16 cache.
+template <class Tiles>
+void decode_with(const DecodeParams& params, Range chunks, float* nodes, const Scratch& s) {
+  if (chunks.empty()) return;
+  const std::int64_t limit = chunk_token_range(params, chunks.end - 1).end;
+  const std::int64_t begin = chunk_token_range(params, chunks.begin).begin;
+  const std::int64_t end = begin + kBlockTokens < limit ? begin + kBlockTokens : limit;
+  find_token_rows(params, {begin, end}, s.zero_row, {s.rows, kBlockTokens});
+  Prefetcher(s.rows, end - begin, params.shape.d_qk * 2).finish();
+
+  pack_queries(params, s);
+  Tiles::configure();
+  fold_decode(params, chunks, nodes, s.spill, [&](Range tokens, const PartialView& result) {
+    compute_chunk<Tiles>(params, tokens, limit, s, result);
+  });
+  Tiles::release();
+}
+
+}  // namespace mla::kernels::amx
