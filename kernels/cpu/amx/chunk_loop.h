@@ -6,9 +6,9 @@
 #include <immintrin.h>
 
 #include "kernels/backend.h"
-#include "kernels/cpu/amx/products.h"
 #include "kernels/cpu/amx/repack.h"
 #include "kernels/cpu/amx/scratch.h"
+#include "kernels/cpu/amx/sums.h"
 #include "kernels/cpu/avx512/pairs.h"
 #include "kernels/cpu/avx512/softmax.h"
 #include "kernels/fold_decode.h"
@@ -33,7 +33,8 @@ template <class Tiles, int kTokenTiles, int kGroups>
   Operand k[kTokenTiles];
   Operand q[kGroups];
   for (int i = 0; i < kTokenTiles; ++i) k[i] = keys[token / kTileRows + i];
-  for (int j = 0; j < kGroups; ++j) q[j] = packed_tiles(s.queries + (group + j) * steps * kTileWords);
+  for (int j = 0; j < kGroups; ++j)
+    q[j] = packed_tiles(s.queries + (group + j) * steps * kTileWords);
   Product::zero();
   Product::multiply_add(k, q, steps, [&] { ahead.advance(kAheadPerKeyTile * kTokenTiles); });
   Product::store([&](int i, int j) {
@@ -127,8 +128,8 @@ BlockRows weigh_block(const DecodeParams& params, const Scratch& s, std::int64_t
     }
     block.moved[group] = step.moved;
     if (step.heavy != 0) {
-      block.heavy += store_residuals<Tiles>(s, group, tokens, result.m_log2 + lane, step.heavy,
-                                            block.heavy);
+      block.heavy +=
+          store_residuals<Tiles>(s, group, tokens, result.m_log2 + lane, step.heavy, block.heavy);
     }
   }
   return block;
@@ -185,7 +186,8 @@ template <class Tiles, int kGroups, int kValues>
                                         steps, ahead, start, out);
 }
 
-/// o <- o + residuals * values for the heavy rows and the interleaved value elements, from `dim` on.
+/// o <- o + residuals * values for the heavy rows and the interleaved value elements, from `dim`
+/// on.
 template <class Tiles>
 void add_residuals(const Scratch& s, int heavy, std::int64_t d_v, std::int64_t dim,
                    std::int64_t steps, Prefetcher& ahead) {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+
 #include "kernels/backend.h"
 #include "kernels/cpu/amx/scratch.h"
 
@@ -9,5 +11,8 @@ namespace mla::kernels::amx {
 /// process was granted the use of tiles.
 void decode_bf16(const DecodeParams& params, Range chunks, float* nodes,
                  const Scratch& scratch) noexcept;
+
+/// `Backend::run_products` for bf16 caches, on the same terms.
+double run_products(std::int64_t count) noexcept;
 
 }  // namespace mla::kernels::amx

@@ -6,8 +6,8 @@
 #include <immintrin.h>
 
 #include "kernels/backend.h"
-#include "kernels/cpu/amx/products.h"
 #include "kernels/cpu/amx/scratch.h"
+#include "kernels/cpu/amx/sums.h"
 #include "kernels/cpu/amx/tiles.h"
 
 // How queries, keys, weights and values become tiles, and tiles become outputs. Included only by
@@ -135,8 +135,8 @@ inline constexpr std::int64_t kIrregular = INT64_MIN;
 }
 
 /// values[i][step] <- the tile whose row k is pair k of the step's tokens, of 16 value elements
-/// from `dim` on; `tokens` is whole steps. Interleaving within 128-bit lanes deals the elements of a
-/// run of 32 out to two tiles, which `write_outputs` undoes.
+/// from `dim` on; `tokens` is whole steps. Interleaving within 128-bit lanes deals the elements of
+/// a run of 32 out to two tiles, which `write_outputs` undoes.
 [[gnu::always_inline]] inline void interleave_values(const Scratch& s, int tokens, std::int64_t dim,
                                                      std::int64_t d_v, Prefetcher& ahead) {
   constexpr int kWordsApart = kWeightSteps * kTileWords;

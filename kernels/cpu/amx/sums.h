@@ -34,7 +34,8 @@ template <int kCount, class F>
 }
 
 /// Four tiles of sums, tiles 0 to 3: those of kA operands times kB operands, sum i * kB + j for
-/// operands a[i] and b[j]. Four hide the latency of one product; the other four tiles hold operands.
+/// operands a[i] and b[j]. Four hide the latency of one product; the other four tiles hold
+/// operands.
 template <class Tiles, int kA, int kB>
 struct Sums {
   static_assert(kA * kB == 4);
@@ -42,9 +43,8 @@ struct Sums {
   static constexpr int kTilesForB = kB == 4 ? 3 : kB;
 
   [[gnu::always_inline]] static void zero() {
-    for_each_index<4>([]<int kSum>() __attribute__((always_inline)) {
-      Tiles::template zero<kSum>();
-    });
+    for_each_index<4>([]<int kSum>()
+                          __attribute__((always_inline)) { Tiles::template zero<kSum>(); });
   }
 
   /// `tile(i, j)` says where the tile of sums lies, in one piece.

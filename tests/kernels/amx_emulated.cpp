@@ -1,0 +1,49 @@
+// The scheme of the backend "amx" for machines that have AVX512-BF16 but no AMX: one more backend
+// that every test of this folder runs.
+
+#include "tests/kernels/amx_emulated.h"
+
+#include <algorithm>
+
+#include "kernels/cpu/avx512/backend.h"
+#include "kernels/fold_decode.h"
+#include "tests/support/runner.h"
+
+namespace mla::test {
+namespace {
+
+class AmxEmulated final : public kernels::Backend {
+ public:
+  std::string_view name() const override { return "amx_emulated"; }
+  std::string why_unavailable() const override { return others().why_unavailable(); }
+
+  std::int64_t workspace_bytes(const MlaShape& shape, std::int64_t chunk_tokens,
+                               std::int64_t max_context_len) const override {
+    std::int64_t bytes = 0;
+    kernels::amx::lay_out(nullptr, shape,
+                          kernels::fold_spill_floats(shape.d_v, chunk_tokens, max_context_len),
+                          bytes);
+    return std::max(bytes, others().workspace_bytes(shape, chunk_tokens, max_context_len));
+  }
+
+  void decode(const kernels::DecodeParams& params, Range chunks, float* nodes,
+              std::span<std::byte> workspace) const noexcept override {
+    if (params.kv.dtype != DType::kBf16) return others().decode(params, chunks, nodes, workspace);
+    std::int64_t bytes = 0;
+    decode_on_emulated_tiles(params, chunks, nodes,
+                             kernels::amx::lay_out(workspace.data(), params.shape, 0, bytes));
+  }
+
+  std::string_view product_instruction(DType) const override { return {}; }
+  double run_products(DType, std::int64_t) const noexcept override { return 0; }
+
+ private:
+  /// What "amx" leaves to it: fp16 caches.
+  static const kernels::Backend& others() { return kernels::avx512::backend(); }
+};
+
+const AmxEmulated instance;
+[[maybe_unused]] const bool added = add_backend(instance);
+
+}  // namespace
+}  // namespace mla::test
