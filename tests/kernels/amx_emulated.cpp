@@ -4,7 +4,11 @@
 #include "tests/kernels/amx_emulated.h"
 
 #include <algorithm>
+#include <cstring>
 
+#include <gtest/gtest.h>
+
+#include "kernels/cpu/amx/backend.h"
 #include "kernels/cpu/avx512/backend.h"
 #include "kernels/fold_decode.h"
 #include "tests/support/runner.h"
@@ -44,6 +48,35 @@ class AmxEmulated final : public kernels::Backend {
 
 const AmxEmulated instance;
 [[maybe_unused]] const bool added = add_backend(instance);
+
+bool same_bits(const Nodes& a, const Nodes& b) {
+  const std::int64_t padded = round_up(a.rows, 16);  // m and l have padding, which is anything
+  const float* x = a.floats.data();
+  const float* y = b.floats.data();
+  const auto same = [&](std::int64_t begin, std::int64_t count) {
+    return std::memcmp(x + begin, y + begin, static_cast<std::size_t>(count) * sizeof(float)) == 0;
+  };
+  return same(0, a.rows) && same(padded, a.rows) && same(2 * padded, a.rows * a.d_v);
+}
+
+// What the other tests say of the emulation then holds for the hardware, and the other way round.
+TEST(EmulatedTiles, GiveTheBitsOfTheHardware) {
+  const kernels::Backend& hardware = kernels::amx::backend();
+  const std::string reason = hardware.why_unavailable();
+  if (!reason.empty()) GTEST_SKIP() << reason;
+  for (const std::int64_t heads : {1, 16, 40, 128}) {
+    for (const double q_magnitude : {0.1, 1.0, 30.0}) {
+      const Problem problem({.shape = {heads, 1, 576, 512},
+                             .page_block_size = 100,
+                             .requests = {{1, 700}},
+                             .q_magnitude = q_magnitude,
+                             .kv_magnitude = 1});
+      const kernels::DecodeParams params = problem.params(0, 0, {0, heads});
+      EXPECT_TRUE(same_bits(decode_whole(hardware, params), decode_whole(instance, params)))
+          << heads << " heads, queries of magnitude " << q_magnitude;
+    }
+  }
+}
 
 }  // namespace
 }  // namespace mla::test

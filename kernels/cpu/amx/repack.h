@@ -22,14 +22,18 @@ class Prefetcher {
       : row_(rows), end_(rows + count), row_bytes_(row_bytes) {}
 
   [[gnu::always_inline]] void advance(std::int64_t lines) {
-    for (; lines > 0 && row_ != end_; --lines) {
-      _mm_prefetch(reinterpret_cast<const char*>(*row_) + offset_, _MM_HINT_T1);
-      offset_ += 64;
-      if (offset_ >= row_bytes_) {
-        offset_ = 0;
-        ++row_;
+    const std::uint16_t* const* row = row_;
+    std::int64_t offset = offset_;
+    for (; lines > 0 && row != end_; --lines) {
+      _mm_prefetch(reinterpret_cast<const char*>(*row) + offset, _MM_HINT_T1);
+      offset += 64;
+      if (offset >= row_bytes_) {
+        offset = 0;
+        ++row;
       }
     }
+    row_ = row;
+    offset_ = offset;
   }
   [[gnu::always_inline]] void finish() { advance((end_ - row_) * (row_bytes_ / 64 + 1)); }
 

@@ -9,10 +9,10 @@ namespace mla::kernels::avx512 {
 
 /// (p0, p1), rounded to bf16, in every lane.
 [[gnu::always_inline]] inline __m512i pair_up(__m512 p0, __m512 p1) {
-  const auto low = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(p0));
-  const auto high = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(p1));
-  return _mm512_or_si512(_mm512_cvtepu16_epi32(low),
-                         _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24,
+                                         8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  const auto rounded = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(p1, p0));
+  return _mm512_permutexvar_epi16(order, rounded);
 }
 
 /// p less its bf16 rounding.
