@@ -9,8 +9,7 @@
 #include "kernels/cpu/amx/repack.h"
 #include "kernels/cpu/amx/scratch.h"
 #include "kernels/cpu/amx/sums.h"
-#include "kernels/cpu/avx512/pairs.h"
-#include "kernels/cpu/avx512/softmax.h"
+#include "kernels/cpu/amx/weigher.h"
 #include "kernels/fold_decode.h"
 #include "kernels/token_rows.h"
 
@@ -22,13 +21,14 @@ namespace mla::kernels::amx {
 // Lines of the next block prefetched at each step of the work on this one. Together they come to
 // all of its lines for 16 query rows, evenly spread; with more rows they are through earlier.
 inline constexpr int kAheadPerKeyTile = 6;
-inline constexpr int kAheadPerOutputStep = 16;
+inline constexpr int kAheadPerSlice = 8;
+inline constexpr int kAheadPerOutputStep = 12;
 
 /// scores[group][token][lane] of some tiles of tokens and groups, of 16 each.
 template <class Tiles, int kTokenTiles, int kGroups>
 [[gnu::always_inline]] inline void score_tiles(const Operand* keys, const Scratch& s,
                                                std::int64_t group, int token, std::int64_t steps,
-                                               Prefetcher& ahead) {
+                                               Weigher<Tiles>& weigher, Prefetcher& ahead) {
   using Product = Sums<Tiles, kTokenTiles, kGroups>;
   Operand k[kTokenTiles];
   Operand q[kGroups];
@@ -36,103 +36,42 @@ template <class Tiles, int kTokenTiles, int kGroups>
   for (int j = 0; j < kGroups; ++j)
     q[j] = packed_tiles(s.queries + (group + j) * steps * kTileWords);
   Product::zero();
-  Product::multiply_add(k, q, steps, [&] { ahead.advance(kAheadPerKeyTile * kTokenTiles); });
+  Product::multiply_add(k, q, steps, [&] {
+    ahead.advance(kAheadPerKeyTile * kTokenTiles);
+    weigher.advance();
+  });
   Product::store([&](int i, int j) {
     return s.scores + ((group + j) * kBlockTokens + token + i * kTileRows) * kLanes;
   });
 }
 
-/// The scores of a block; those of missing tokens, up to whole tiles, come from rows of zeros.
+/// The weights of a block of `tokens` tokens, whole steps: the softmax of two groups is done while
+/// the next two are scored. Missing tokens, up to whole tiles, are rows of zeros.
 template <class Tiles>
-void score_block(const Scratch& s, std::int64_t d_qk, std::int64_t groups, int tokens,
-                 Prefetcher& ahead) {
+void weigh_block(const Scratch& s, std::int64_t d_qk, std::int64_t groups, int tokens,
+                 Weigher<Tiles>& weigher, Prefetcher& ahead) {
   Operand keys[kKeyTiles];
   for (int t = 0; t < round_up(tokens, 4 * kTileRows); t += kTileRows) {
     keys[t / kTileRows] = key_tiles(s, t, d_qk);
   }
   const std::int64_t steps = ceil_div(d_qk, kStep);
-  for (int t = 0; t < tokens; t += 2 * kTileRows) {
-    for (std::int64_t group = 0; group + 1 < groups; group += 2) {
-      score_tiles<Tiles, 2, 2>(keys, s, group, t, steps, ahead);
+  std::int64_t group = 0;
+  for (; group + 1 < groups; group += 2) {
+    for (int t = 0; t < tokens; t += 2 * kTileRows) {
+      score_tiles<Tiles, 2, 2>(keys, s, group, t, steps, weigher, ahead);
     }
+    weigher.scored(group + 2);
   }
-  if (groups % 2 == 0) return;
-  for (int t = 0; t < tokens; t += 4 * kTileRows) {
-    score_tiles<Tiles, 4, 1>(keys, s, groups - 1, t, steps, ahead);
-  }
-}
-
-/// What the softmax of a block says of the query rows.
-struct BlockRows {
-  __mmask16 moved[kMaxGroups];  ///< their maximum moved
-  int heavy;                    ///< how many are in `heavy_rows`
-};
-
-/// Rounding a weight to bf16 keeps 8 bits of it. For the rows `heavy` of a group, where that would
-/// show, keeps the next 8 too: packs the rows of what rounding took away from place `place` on.
-/// Returns how many there are.
-template <class Tiles>
-int store_residuals(const Scratch& s, std::int64_t group, int tokens, const float* m_log2,
-                    unsigned heavy, int place) {
-  const float* scores = s.scores + group * kBlockTokens * kLanes;
-  const __m512 base = _mm512_loadu_ps(m_log2);
-  for (int t = 0; t < tokens; t += 2) {
-    const auto residual_of = [&](int token) __attribute__((always_inline)) {
-      const __m512 score = _mm512_load_ps(scores + token * kLanes);
-      return avx512::residual(avx512::exp2(_mm512_sub_ps(score, base)));
-    };
-    const __m512i pair = avx512::pair_up(residual_of(t), residual_of(t + 1));
-    _mm512_store_si512(s.pairs + t / 2 * kLanes, pair);
-  }
-  for (int step = 0; step * kStep < tokens; ++step) {
-    __m512i rows[16];
-    load_transposed(s.pairs + step * kTileWords, rows);
-    alignas(64) std::uint32_t tile[kTileWords];
-    for (int i = 0; i < 16; ++i) _mm512_store_si512(tile + i * 16, rows[i]);
-    int to = place;
-    for (unsigned rest = heavy; rest != 0; rest &= rest - 1, ++to) {
-      std::uint32_t* to_tile = s.residuals + (to / kTileRows * kWeightSteps + step) * kTileWords;
-      _mm512_store_si512(to_tile + to % kTileRows * 16,
-                         _mm512_load_si512(tile + std::countr_zero(rest) * 16));
+  if (group < groups) {
+    for (int t = 0; t < tokens; t += 4 * kTileRows) {
+      score_tiles<Tiles, 4, 1>(keys, s, group, t, steps, weigher, ahead);
     }
+    weigher.scored(groups);
   }
-  int count = 0;
-  for (unsigned rest = heavy; rest != 0; rest &= rest - 1, ++count) {
-    s.heavy_rows[place + count] =
-        static_cast<std::int32_t>(group * kLanes + std::countr_zero(rest));
+  while (weigher.pending()) {
+    ahead.advance(kAheadPerSlice);
+    weigher.advance();
   }
-  return count;
-}
-
-/// Turns the scores of a block into tiles of weights and brings m and l up to date. `tokens` is
-/// whole steps; missing tokens are seen by no row.
-template <class Tiles>
-BlockRows weigh_block(const DecodeParams& params, const Scratch& s, std::int64_t groups, int tokens,
-                      std::int64_t begin, const PartialView& result) {
-  BlockRows block{};
-  const __m512i block_begin = _mm512_set1_epi32(static_cast<int>(begin));
-  for (std::int64_t group = 0; group < groups; ++group) {
-    const std::int64_t lane = group * kLanes;
-    const __m512i visible = _mm512_sub_epi32(_mm512_load_si512(s.visible + lane), block_begin);
-    const avx512::StepMasks step = avx512::softmax_step(
-        s.scores + group * kBlockTokens * kLanes, kLanes, tokens, visible, params.scale_log2,
-        result.m_log2 + lane, result.l + lane, s.rescale + lane, [&](int t, __m512 p0, __m512 p1) {
-          _mm512_store_si512(s.pairs + t / 2 * kLanes, avx512::pair_up(p0, p1));
-        });
-    std::uint32_t* tile = s.weights + group * kWeightSteps * kTileWords;
-    for (int i = 0; i * kStep < tokens; ++i, tile += kTileWords) {
-      __m512i rows[16];
-      load_transposed(s.pairs + i * kTileWords, rows);
-#pragma GCC unroll 16
-      for (int row = 0; row < 16; ++row) _mm512_store_si512(tile + row * 16, rows[row]);
-    }
-    block.moved[group] = step.moved;
-    if (step.heavy != 0) {
-      block.heavy +=
-          store_residuals<Tiles>(s, group, tokens, result.m_log2 + lane, step.heavy, block.heavy);
-    }
-  }
-  return block;
 }
 
 /// Multiplies the rows `moved` of a tile of outputs. The others would be multiplied by exactly 1,
@@ -249,11 +188,10 @@ void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit,
     Prefetcher ahead(s.ahead, ahead_end - end, shape.d_qk * 2);
 
     const int whole_steps = static_cast<int>(round_up(end - begin, kStep));
-    score_block<Tiles>(s, shape.d_qk, groups, whole_steps, ahead);
-    const BlockRows block =
-        weigh_block<Tiles>(params, s, groups, whole_steps, begin - tokens.begin, result);
+    Weigher<Tiles> weigher(s, params.scale_log2, whole_steps, begin - tokens.begin, result);
+    weigh_block<Tiles>(s, shape.d_qk, groups, whole_steps, weigher, ahead);
     const bool first = begin == tokens.begin;
-    accumulate_block<Tiles>(s, block, shape.d_v, groups, whole_steps, first, ahead);
+    accumulate_block<Tiles>(s, weigher.rows(), shape.d_v, groups, whole_steps, first, ahead);
     ahead.finish();
   }
   write_outputs(s, result);
