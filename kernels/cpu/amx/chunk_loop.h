@@ -33,8 +33,9 @@ template <class Tiles, int kTokenTiles, int kGroups>
   Operand k[kTokenTiles];
   Operand q[kGroups];
   for (int i = 0; i < kTokenTiles; ++i) k[i] = keys[token / kTileRows + i];
-  for (int j = 0; j < kGroups; ++j)
+  for (int j = 0; j < kGroups; ++j) {
     q[j] = packed_tiles(s.queries + (group + j) * steps * kTileWords);
+  }
   Product::zero();
   Product::multiply_add(k, q, steps, [&] {
     ahead.advance(kAheadPerKeyTile * kTokenTiles);
