@@ -106,9 +106,9 @@ void accumulate_block(const Scratch& s, int tokens, const RowSet& set, const Par
   }
 }
 
-/// Computes the partial of one chunk, the keys `tokens`, a block of 64 tokens at a time. The blocks
-/// are counted from the chunk's begin, so where the running maximum is looked at never depends on
-/// who computes the chunk. Rows up to token `limit` are prefetched one block ahead.
+/// Computes the partial of one chunk, the keys `tokens`, a block of 128 tokens at a time. The
+/// blocks are counted from the chunk's begin, so where the running maximum is looked at never
+/// depends on who computes the chunk. Rows up to token `limit` are prefetched one block ahead.
 template <class Scheme>
 void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit, const Scratch& s,
                    const PartialView& result) {
