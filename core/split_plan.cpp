@@ -45,9 +45,9 @@ class PlanMaker {
   /// Predicted cost if all threads were equally busy, and of the busiest.
   double ideal() const { return total_ / threads(); }
   double busiest() const {
-    const double merging =
-        static_cast<double>(plan_.float_offsets.back()) * cost_->flop_per_merged_float;
-    return *std::max_element(loads_.begin(), loads_.end()) + merging / threads();
+    const double folding =
+        static_cast<double>(plan_.float_offsets.back()) * cost_->flop_per_shared_float;
+    return *std::max_element(loads_.begin(), loads_.end()) + folding / threads();
   }
 
   SplitPlan take() { return std::move(plan_); }
@@ -147,14 +147,21 @@ std::vector<WorkItem> work_items(const Batch& batch, std::span<const Piece> piec
 SplitPlan make_split_plan(const Batch& batch, std::span<const Piece> pieces, int threads,
                           const CostModel& cost) {
   constexpr double kBalanced = 1.05;
-  // Narrow slices use the vector units less well than the cost model says.
-  constexpr double kWorthwhile = 0.92;
+  // How fast rows of such slices are computed, measured against those of whole items.
+  constexpr struct {
+    std::int64_t rows;
+    double speed;
+  } kNarrowSlices[] = {{64, 0.99}, {32, 0.95}, {16, 0.86}};
   const std::vector<WorkItem> items = work_items(batch, pieces);
   PlanMaker best(batch, items, threads, cost, kMaxRowsPerItem);
-  for (const std::int64_t slice_rows : {64, 32, 16}) {
-    if (best.busiest() <= kBalanced * best.ideal()) break;
-    PlanMaker next(batch, items, threads, cost, slice_rows);
-    if (next.busiest() < kWorthwhile * best.busiest()) best = std::move(next);
+  if (best.busiest() <= kBalanced * best.ideal()) return best.take();
+  double best_time = best.busiest();
+  for (const auto& slice : kNarrowSlices) {
+    PlanMaker next(batch, items, threads, cost, slice.rows);
+    const double time = next.busiest() / slice.speed;
+    if (time >= best_time) continue;
+    best = std::move(next);
+    best_time = time;
   }
   return best.take();
 }

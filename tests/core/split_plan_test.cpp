@@ -159,7 +159,8 @@ TEST(SplitPlan, BalancesThreadsToAChunk) {
 }
 
 TEST(SplitPlan, KeepsRowsTogetherWhereThereAreChunksForAllThreads) {
-  const Batch batch = test::planning_batch({64 * 64}, 128);
+  Batch batch = test::planning_batch({64 * 512}, 128);
+  batch.chunk_tokens = 512;
   for (const int threads : {1, 2, 4, 16}) {
     const SplitPlan plan = make_split_plan(batch, whole_requests(batch), threads);
     for (const Segment& segment : plan.segments) EXPECT_EQ(segment.rows, (Range{0, 128}));
@@ -168,7 +169,8 @@ TEST(SplitPlan, KeepsRowsTogetherWhereThereAreChunksForAllThreads) {
 
 TEST(SplitPlan, CutsRowsWhereChunksAreTooFew) {
   const auto slice_rows = [](std::int64_t chunks, std::int64_t heads, int threads) {
-    const Batch batch = test::planning_batch({64 * chunks}, heads);
+    Batch batch = test::planning_batch({512 * chunks}, heads);
+    batch.chunk_tokens = 512;
     const std::vector<Piece> pieces = whole_requests(batch);
     const SplitPlan plan = make_split_plan(batch, pieces, threads);
     EXPECT_EQ(complaint_about(batch, pieces, threads, plan), "");
@@ -178,7 +180,8 @@ TEST(SplitPlan, CutsRowsWhereChunksAreTooFew) {
   EXPECT_EQ(slice_rows(3, 128, 2), 64);
   EXPECT_EQ(slice_rows(2, 128, 8), 32);
   EXPECT_EQ(slice_rows(2, 128, 16), 16);
-  EXPECT_EQ(slice_rows(1, 64, 3), 16);
+  EXPECT_EQ(slice_rows(1, 64, 4), 16);
+  EXPECT_EQ(slice_rows(1, 64, 3), 32);  // narrower ones would keep no more threads busy
   EXPECT_EQ(slice_rows(1, 16, 2), 16);  // one vector of rows cannot be cut
 }
 
