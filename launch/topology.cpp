@@ -5,6 +5,7 @@
 #include <memory>
 #include <thread>
 
+#include <omp.h>
 #include <sched.h>
 
 #ifdef MLA_HAVE_HWLOC
@@ -34,10 +35,25 @@ class CpuSet {
   std::unique_ptr<cpu_set_t, Free> set_;
 };
 
-/// The logical CPUs that the scheduler may put this process on.
+/// The logical CPUs of OpenMP's places; empty unless the user asked for places. The runtime has
+/// then bound this thread to one of them, so the scheduler's answer would be too small.
+std::vector<int> cpus_of_places() {
+  std::vector<int> cpus;
+  for (int place = 0; place < omp_get_num_places(); ++place) {
+    std::vector<int> of_place(omp_get_place_num_procs(place));
+    omp_get_place_proc_ids(place, of_place.data());
+    cpus.insert(cpus.end(), of_place.begin(), of_place.end());
+  }
+  std::sort(cpus.begin(), cpus.end());
+  cpus.erase(std::unique(cpus.begin(), cpus.end()), cpus.end());
+  return cpus;
+}
+
+/// The logical CPUs that threads of this process may run on.
 std::vector<int> allowed_cpus() {
   constexpr int kMost = 1 << 20;
-  std::vector<int> cpus;
+  std::vector<int> cpus = cpus_of_places();
+  if (!cpus.empty()) return cpus;
   // The call refuses sets that are smaller than the system's own.
   for (int size = 1024; size <= kMost; size *= 2) {
     const CpuSet set(size);
