@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/kernels/local_problem.h"
 #include "tests/support/runner.h"
 
 namespace {
@@ -40,6 +41,23 @@ TEST(Decode, AllocatesNothing) {
       const long before = allocations;
       backend->decode(params, chunks, nodes.data(), workspace.span());
       EXPECT_EQ(allocations, before) << backend->name();
+    }
+  }
+}
+
+TEST(LocalDecoder, AllocatesNothingInARun) {
+  const LocalProblem problem({1000, 64, 150, 3000});
+  for (const int ranks : {1, 2}) {
+    const Partition partition = make_partition(problem.batch(), {ShardMode::Kind::kKv}, ranks);
+    const auto pieces = partition.pieces_of(0);
+    const kernels::RankInputs inputs = problem.inputs(pieces);
+    for (const int threads : {1, 3, 16}) {
+      const SplitPlan plan = make_split_plan(problem.batch(), pieces, threads);
+      kernels::LocalDecoder decoder(problem.batch(), plan, kernels::find_backend("auto"));
+      ResultBuilder results(problem.batch(), partition, 0);
+      const long before = allocations;
+      decoder.run(inputs, results);
+      EXPECT_EQ(allocations, before) << threads << " threads, " << ranks << " ranks";
     }
   }
 }
