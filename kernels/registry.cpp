@@ -1,5 +1,6 @@
 #include "core/error.h"
 #include "kernels/backend.h"
+#include "kernels/cpu/avx2/backend.h"
 #include "kernels/cpu/avx512/backend.h"
 #include "kernels/cpu/portable/backend.h"
 #include "kernels/reference/backend.h"
@@ -7,7 +8,8 @@
 namespace mla::kernels {
 
 const std::vector<const Backend*>& backends() {
-  static const std::vector<const Backend*> list{&avx512::backend(), &portable::backend(),
+  static const std::vector<const Backend*> list{&avx512::backend(), &avx512::fp32_backend(),
+                                                &avx2::backend(), &portable::backend(),
                                                 &reference::backend()};
   return list;
 }

@@ -2,29 +2,27 @@
 
 #include <cstdint>
 
-#include <immintrin.h>
-
 #include "kernels/backend.h"
-#include "kernels/cpu/avx512/scratch.h"
-#include "kernels/cpu/avx512/softmax.h"
+#include "kernels/cpu/scratch.h"
+#include "kernels/cpu/softmax.h"
+#include "kernels/cpu/tiles.h"
 #include "kernels/fold_decode.h"
 #include "kernels/token_rows.h"
 
-// What the schemes for bf16 and fp16 caches have in common. Included only by the files compiled for
-// AVX-512; a Scheme is a type of an unnamed namespace, so that nothing here is linked elsewhere. It
+// What all schemes that have query rows in the lanes of a vector have in common. A Scheme is a type
+// of an unnamed namespace of a file with ISA flags, so that nothing here is linked elsewhere. It
 // has
+//   Simd                                         its vectors: see portable/simd.h
 //   pack_queries(params, groups, scratch)        once per call
 //   score_block(params, groups, tokens, scratch) scores[token][row] of one block
 //   store_weights(scratch, ld, lane, t, p0, p1)  keeps the weights of tokens t and t + 1
 //   kRoundsWeights                               whether that rounds them; if so,
 //   store_residuals(...)                         keeps what rounding took from some rows' weights
-//   accumulate<kRows, kVectors>(tile)            one register tile of o <- rescale o + weights V
+//   kTileRows, kTileVectors                      most query rows and vectors of a tile of outputs
+//   accumulate<kRows, kVectors>(tile)            one such tile of o <- rescale o + weights V
 //   finish(result)                               puts a finished chunk's outputs in order
 
-namespace mla::kernels::avx512 {
-
-inline constexpr int kTileRows = 8;     ///< query rows of one register tile of outputs
-inline constexpr int kTileVectors = 2;  ///< and vectors of value elements, 16 elements each
+namespace mla::kernels::cpu {
 
 /// What the outputs of earlier blocks are to the tile at hand.
 enum class Earlier : std::uint8_t { kNone, kKept, kRescaled };
@@ -34,7 +32,7 @@ struct RowSet {
   const std::int32_t* rows;
   std::int64_t count;
   const std::uint32_t* weights;  ///< bf16: [token pair][place in `rows`]
-  std::int64_t ld;               ///< between token pairs of `weights`
+  std::int64_t ld;               ///< between token pairs of `weights`, or tokens of the scores
 };
 
 /// Part of the output accumulators: some query rows times some vectors of value elements.
@@ -43,7 +41,7 @@ struct OutTile {
   int tokens;                    ///< of the block
   const std::int32_t* rows;      ///< the tile's query rows
   const std::uint32_t* weights;  ///< bf16: of the tile's first row
-  std::int64_t ld;               ///< between token pairs of `weights`
+  std::int64_t ld;               ///< as in RowSet
   std::int64_t dim;              ///< first value element
   float* out;                    ///< [query row][d_v], at `dim`
   std::int64_t d_v;
@@ -52,58 +50,26 @@ struct OutTile {
   float* out_row(int r) const { return out + rows[r] * d_v; }
 };
 
-/// The accumulator for the 16 floats `out` of row `r` of the tile, as they stand before the block.
-[[gnu::always_inline]] inline __m512 start_sum(const OutTile& tile, int r, const float* out,
-                                               __mmask16 valid) {
-  if (tile.earlier == Earlier::kNone) return _mm512_setzero_ps();
-  const __m512 sum = _mm512_maskz_loadu_ps(valid, out);
-  if (tile.earlier == Earlier::kKept) return sum;
-  return _mm512_mul_ps(sum, _mm512_set1_ps(tile.scratch.rescale[tile.rows[r]]));
-}
-
-/// The first `count` lanes, at most all.
-[[gnu::always_inline]] inline __mmask16 lanes_below(std::int64_t count) {
-  return static_cast<__mmask16>(count >= kLanes ? 0xffff : (1U << count) - 1);
-}
-
-template <class Scheme, int kVectors>
-void accumulate_rows(const OutTile& tile, std::int64_t rows) {
-  switch (rows) {
-    case 1:
-      return Scheme::template accumulate<1, kVectors>(tile);
-    case 2:
-      return Scheme::template accumulate<2, kVectors>(tile);
-    case 3:
-      return Scheme::template accumulate<3, kVectors>(tile);
-    case 4:
-      return Scheme::template accumulate<4, kVectors>(tile);
-    case 5:
-      return Scheme::template accumulate<5, kVectors>(tile);
-    case 6:
-      return Scheme::template accumulate<6, kVectors>(tile);
-    case 7:
-      return Scheme::template accumulate<7, kVectors>(tile);
-    default:
-      return Scheme::template accumulate<kTileRows, kVectors>(tile);
-  }
-}
-
 /// o <- rescale * o + weights * V for the rows of `set` and a block of `tokens` tokens.
-/// `earlier(place)` says what becomes of the earlier outputs of the tile that begins there.
+/// `earlier(place, rows)` says what becomes of the earlier outputs of the `rows` rows at `place`.
 template <class Scheme, class EarlierOf>
 void accumulate_block(const Scratch& s, int tokens, const RowSet& set, const PartialView& result,
                       EarlierOf&& earlier) {
-  for (std::int64_t dim = 0; dim < result.d_v; dim += kTileVectors * kLanes) {
-    for (std::int64_t place = 0; place < set.count; place += kTileRows) {
+  constexpr int kLanes = Scheme::Simd::kLanes;
+  Earlier earlier_at[kMaxRowsPerItem];
+  deal(set.count, Scheme::kTileRows,
+       [&](std::int64_t place, std::int64_t rows) { earlier_at[place] = earlier(place, rows); });
+  deal(result.d_v / kLanes, Scheme::kTileVectors, [&](std::int64_t vector, std::int64_t vectors) {
+    deal(set.count, Scheme::kTileRows, [&](std::int64_t place, std::int64_t rows) {
+      const std::int64_t dim = vector * kLanes;
       const OutTile tile{s,   tokens,         set.rows + place, set.weights + place, set.ld,
-                         dim, result.o + dim, result.d_v,       earlier(place)};
-      if (result.d_v - dim >= kTileVectors * kLanes) {
-        accumulate_rows<Scheme, kTileVectors>(tile, set.count - place);
-      } else {
-        accumulate_rows<Scheme, 1>(tile, set.count - place);
-      }
-    }
-  }
+                         dim, result.o + dim, result.d_v,       earlier_at[place]};
+      with_constant<Scheme::kTileVectors>(vectors, [&]<int kVectors>() {
+        with_constant<Scheme::kTileRows>(
+            rows, [&]<int kRows>() { Scheme::template accumulate<kRows, kVectors>(tile); });
+      });
+    });
+  });
 }
 
 /// Computes the partial of one chunk, the keys `tokens`, a block of 64 tokens at a time. The blocks
@@ -112,11 +78,13 @@ void accumulate_block(const Scratch& s, int tokens, const RowSet& set, const Par
 template <class Scheme>
 void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit, const Scratch& s,
                    const PartialView& result) {
+  using Simd = typename Scheme::Simd;
+  constexpr int kLanes = Simd::kLanes;
   const std::int64_t groups = ceil_div(result.rows, kLanes);
   const std::int64_t ld = groups * kLanes;
   for (std::int64_t lane = 0; lane < ld; lane += kLanes) {
-    _mm512_storeu_ps(result.m_log2 + lane, _mm512_set1_ps(kEmptyM));
-    _mm512_storeu_ps(result.l + lane, _mm512_setzero_ps());
+    Simd::store(result.m_log2 + lane, Simd::broadcast(kEmptyM));
+    Simd::store(result.l + lane, Simd::broadcast(0));
   }
   find_visible_ends(params, tokens, {s.visible, static_cast<std::size_t>(ld)});
   for (std::int64_t begin = tokens.begin; begin < tokens.end; begin += kBlockTokens) {
@@ -127,34 +95,33 @@ void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit,
     const int count = static_cast<int>(end - begin);
     Scheme::score_block(params, groups, count, s);
 
-    __mmask16 moved[kMaxGroups];
     int num_heavy = 0;
-    const __m512i block_begin = _mm512_set1_epi32(static_cast<int>(begin - tokens.begin));
+    const auto block_begin = Simd::broadcast(static_cast<float>(begin - tokens.begin));
     for (std::int64_t lane = 0; lane < ld; lane += kLanes) {
-      const __m512i visible = _mm512_sub_epi32(_mm512_load_si512(s.visible + lane), block_begin);
-      const StepMasks step = softmax_step(
+      const auto visible = Simd::from_int(s.visible + lane) - block_begin;
+      [[maybe_unused]] const auto heavy = softmax_step<Simd>(
           s.scores + lane, ld, count + count % 2, visible, params.scale_log2, result.m_log2 + lane,
           result.l + lane, s.rescale + lane,
-          [&](int t, __m512 p0, __m512 p1) { Scheme::store_weights(s, ld, lane, t, p0, p1); });
-      moved[lane / kLanes] = step.moved;
+          [&](int t, auto p0, auto p1) { Scheme::store_weights(s, ld, lane, t, p0, p1); });
       if constexpr (Scheme::kRoundsWeights) {
-        const auto heavy = static_cast<__mmask16>(step.heavy & lanes_below(result.rows - lane));
-        if (heavy != 0) {
-          num_heavy +=
-              Scheme::store_residuals(s, ld, lane, count, result.m_log2 + lane, heavy, num_heavy);
-        }
+        num_heavy += Scheme::store_residuals(s, ld, lane, count, result, heavy, num_heavy);
       }
     }
     // Rescaling by exactly 1 changes no bit, so it is left out where it can be.
     const bool first = begin == tokens.begin;
     accumulate_block<Scheme>(s, count, {s.all_rows, result.rows, s.weights, ld}, result,
-                             [&](std::int64_t row) {
+                             [&](std::int64_t row, std::int64_t rows) {
                                if (first) return Earlier::kNone;
-                               const int tile_moved = moved[row / kLanes] >> row % kLanes & 0xff;
-                               return tile_moved != 0 ? Earlier::kRescaled : Earlier::kKept;
+                               bool moved = false;
+                               for (std::int64_t i = row; i < row + rows; ++i) {
+                                 moved = moved || s.rescale[i] != 1;
+                               }
+                               return moved ? Earlier::kRescaled : Earlier::kKept;
                              });
-    accumulate_block<Scheme>(s, count, {s.heavy_rows, num_heavy, s.residuals, kResidualLd}, result,
-                             [](std::int64_t) { return Earlier::kKept; });
+    if constexpr (Scheme::kRoundsWeights) {
+      accumulate_block<Scheme>(s, count, {s.heavy_rows, num_heavy, s.residuals, kResidualLd},
+                               result, [](std::int64_t, std::int64_t) { return Earlier::kKept; });
+    }
   }
   Scheme::finish(result);
 }
@@ -163,11 +130,11 @@ void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit,
 template <class Scheme>
 void decode_with(const DecodeParams& params, Range chunks, float* nodes, const Scratch& s) {
   if (chunks.empty()) return;
-  Scheme::pack_queries(params, ceil_div(params.rows.size(), kLanes), s);
+  Scheme::pack_queries(params, ceil_div(params.rows.size(), Scheme::Simd::kLanes), s);
   const std::int64_t limit = chunk_token_range(params, chunks.end - 1).end;
   fold_decode(params, chunks, nodes, s.spill, [&](Range tokens, const PartialView& result) {
     compute_chunk<Scheme>(params, tokens, limit, s, result);
   });
 }
 
-}  // namespace mla::kernels::avx512
+}  // namespace mla::kernels::cpu
