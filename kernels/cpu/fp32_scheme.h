@@ -26,8 +26,8 @@ struct Fp32Scheme {
   static constexpr int kTileVectors = Simd::kTileVectors;
   static constexpr bool kRoundsWeights = false;
 
-  static constexpr int kStep = 8;           // elements; d_qk is a multiple of it
-  static constexpr int kLineElements = 32;  // of a cache line
+  static constexpr int kStep = 8;          // elements; d_qk is a multiple of it
+  static constexpr int kStepsPerLine = 4;  // cache lines hold 32 elements
   /// A slab of 64 tokens is 24 KiB in fp32, and 3 groups of 16 queries 18 KiB: about an L1 cache.
   static constexpr int kSlab = 96;
   static constexpr int kColumn = kBlockTokens * kLanes;  // floats of kv[element / lanes]
@@ -66,9 +66,9 @@ struct Fp32Scheme {
   /// Elements [begin, end) of the block's cache rows in fp32.
   template <DType kDType>
   static void widen_slab(const Scratch& s, int tokens, std::int64_t begin, std::int64_t end) {
-    for (int t = 0; t < tokens; ++t) {
-      float* to = s.kv + begin / kLanes * kColumn + t * kLanes;
-      for (std::int64_t k = begin; k < end; k += kLanes, to += kColumn) {
+    for (std::int64_t k = begin; k < end; k += kLanes) {
+      float* to = s.kv + k / kLanes * kColumn;
+      for (int t = 0; t < tokens; ++t, to += kLanes) {
         Simd::store(to, widen<kDType>(s.rows[t] + k, end - k));
       }
     }
@@ -77,7 +77,8 @@ struct Fp32Scheme {
   /// scores[token][lane] of kTokens tokens and kGroups groups of query rows, taken on by `elements`
   /// more elements of their dot products. `q_ld` floats lie between the groups of `q`.
   template <int kTokens, int kGroups>
-  [[gnu::noinline]] static void score_tile(const float* kv, const float* q, std::int64_t q_ld,
+  [[gnu::noinline]] static void score_tile(const std::uint16_t* const* ahead, std::int64_t begin,
+                                           const float* kv, const float* q, std::int64_t q_ld,
                                            std::int64_t elements, bool first, float* scores,
                                            std::int64_t ld) {
     Vector sum[kTokens][kGroups];
@@ -89,6 +90,11 @@ struct Fp32Scheme {
       }
     }
     for (std::int64_t step = 0; step < elements; step += kStep) {
+      if (ahead != nullptr) {
+        for (std::int64_t t = step / kStep % kStepsPerLine; t < kTokens; t += kStepsPerLine) {
+          __builtin_prefetch(ahead[t] + begin + step, 0, 2);
+        }
+      }
       const float* column = kv + step / kLanes * kColumn + step % kLanes;
 #pragma GCC unroll 8
       for (int k = 0; k < kStep; ++k) {
@@ -125,14 +131,10 @@ struct Fp32Scheme {
       with_constant<kScoreGroups>(num_groups, [&]<int kGroups>() {
         constexpr int kMostTokens = Simd::kScoreTokens[kGroups - 1];
         deal(tokens, kMostTokens, [&](std::int64_t t, std::int64_t num_tokens) {
-          for (std::int64_t i = t; group == 0 && i < t + num_tokens; ++i) {
-            for (std::int64_t k = begin; k < end; k += kLineElements) {
-              __builtin_prefetch(s.ahead[i] + k, 0, 2);
-            }
-          }
           with_constant<kMostTokens>(num_tokens, [&]<int kTokens>() {
-            score_tile<kTokens, kGroups>(s.kv + begin / kLanes * kColumn + t * kLanes, q,
-                                         d_qk * kLanes, end - begin, begin == 0,
+            const auto* const* ahead = group == 0 ? s.ahead + t : nullptr;
+            score_tile<kTokens, kGroups>(ahead, begin, s.kv + begin / kLanes * kColumn + t * kLanes,
+                                         q, d_qk * kLanes, end - begin, begin == 0,
                                          s.scores + t * ld + group * kLanes, ld);
           });
         });
