@@ -15,8 +15,7 @@ void CpuBackend::decode(const DecodeParams& params, Range chunks, float* nodes,
                         std::span<std::byte> workspace) const noexcept {
   std::int64_t bytes = 0;
   const Scratch scratch = lay_out(workspace.data(), params.shape, 0, bytes);
-  const bool bf16 = params.kv.dtype == DType::kBf16;
-  (bf16 ? kernels_.decode_bf16 : kernels_.decode_fp16)(params, chunks, nodes, scratch);
+  kernel(params.kv.dtype).decode(params, chunks, nodes, scratch);
 }
 
 }  // namespace mla::kernels::cpu

@@ -8,17 +8,22 @@
 
 namespace mla::kernels::cpu {
 
-/// `Backend::decode` of one scheme; lives in a file with ISA flags.
-using DecodeFunction = void (*)(const DecodeParams& params, Range chunks, float* nodes,
-                                const Scratch& scratch) noexcept;
+/// How a backend deals with caches of one element type; the functions live in files with ISA flags.
+struct CpuKernel {
+  /// `Backend::decode` in laid out scratch.
+  void (*decode)(const DecodeParams& params, Range chunks, float* nodes,
+                 const Scratch& scratch) noexcept = nullptr;
+  std::string_view product_instruction;
+  double (*run_products)(std::int64_t count) noexcept = nullptr;
+};
 
-/// What tells the CPU backends apart. The functions of a backend that this build lacks are null,
-/// and `why_unavailable` says so.
+/// What tells the CPU backends apart. A backend that this build lacks has no kernels, and
+/// `why_unavailable` says so.
 struct CpuKernels {
   std::string_view name;
   std::string (*why_unavailable)() = nullptr;
-  DecodeFunction decode_bf16 = nullptr;
-  DecodeFunction decode_fp16 = nullptr;
+  CpuKernel bf16;
+  CpuKernel fp16;
 };
 
 /// A backend made of functions that work in a `Scratch`.
@@ -32,8 +37,18 @@ class CpuBackend final : public Backend {
                                std::int64_t max_context_len) const override;
   void decode(const DecodeParams& params, Range chunks, float* nodes,
               std::span<std::byte> workspace) const noexcept override;
+  std::string_view product_instruction(DType dtype) const override {
+    return kernel(dtype).product_instruction;
+  }
+  double run_products(DType dtype, std::int64_t count) const noexcept override {
+    return kernel(dtype).run_products(count);
+  }
 
  private:
+  const CpuKernel& kernel(DType dtype) const {
+    return dtype == DType::kBf16 ? kernels_.bf16 : kernels_.fp16;
+  }
+
   CpuKernels kernels_;
 };
 

@@ -8,6 +8,7 @@
 #include "kernels/cpu/chunk_loop.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/tiles.h"
+#include "kernels/product_loop.h"
 
 namespace mla::kernels::cpu {
 
@@ -196,6 +197,13 @@ struct Fp32Scheme {
   }
 
   static void finish(const PartialView&) {}
+
+  /// `Backend::run_products`, with as many sums as a tile has.
+  static double run_products(std::int64_t count) {
+    return product_loop<kTileRows * kTileVectors>(
+        count, 2 * kLanes, Vector{}, Simd::broadcast(0.5F),
+        [](Vector sum, Vector half) { return Simd::fma(sum, half, half); });
+  }
 };
 
 }  // namespace mla::kernels::cpu

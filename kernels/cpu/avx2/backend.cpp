@@ -18,17 +18,15 @@ std::string missing_feature() {
   return all ? std::string{} : "the CPU lacks AVX2, FMA or F16C";
 }
 
-constexpr cpu::CpuKernels kKernels{.name = "avx2",
-                                   .why_unavailable = missing_feature,
-                                   .decode_bf16 = decode,
-                                   .decode_fp16 = decode};
+constexpr cpu::CpuKernel kKernel{decode, "vfmadd231ps ymm", run_products};
+constexpr cpu::CpuKernels kKernels{"avx2", missing_feature, kKernel, kKernel};
 
 #else
 
 std::string not_compiled() {
   return "this build has no AVX2 code (another target, or a compiler that cannot)";
 }
-constexpr cpu::CpuKernels kKernels{.name = "avx2", .why_unavailable = not_compiled};
+constexpr cpu::CpuKernels kKernels{"avx2", not_compiled, {}, {}};
 
 #endif
 

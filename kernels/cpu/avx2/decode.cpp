@@ -20,4 +20,8 @@ void decode(const DecodeParams& params, Range chunks, float* nodes,
   cpu::decode_with<cpu::Fp32Scheme<Tiles>>(params, chunks, nodes, scratch);
 }
 
+double run_products(std::int64_t count) noexcept {
+  return cpu::Fp32Scheme<Tiles>::run_products(count);
+}
+
 }  // namespace mla::kernels::avx2

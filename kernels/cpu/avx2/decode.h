@@ -9,4 +9,7 @@ namespace mla::kernels::avx2 {
 void decode(const DecodeParams& params, Range chunks, float* nodes,
             const cpu::Scratch& scratch) noexcept;
 
+/// `Backend::run_products`.
+double run_products(std::int64_t count) noexcept;
+
 }  // namespace mla::kernels::avx2

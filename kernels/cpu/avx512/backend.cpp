@@ -26,22 +26,19 @@ std::string missing_for_bf16() {
   return __builtin_cpu_supports("avx512bf16") ? std::string{} : "the CPU lacks AVX512-BF16";
 }
 
-constexpr cpu::CpuKernels kBf16{.name = "avx512",
-                                .why_unavailable = missing_for_bf16,
-                                .decode_bf16 = decode_bf16,
-                                .decode_fp16 = decode_fp32};
-constexpr cpu::CpuKernels kFp32{.name = "avx512-fp32",
-                                .why_unavailable = missing_for_fp32,
-                                .decode_bf16 = decode_fp32,
-                                .decode_fp16 = decode_fp32};
+constexpr cpu::CpuKernel kBf16Kernel{decode_bf16, "vdpbf16ps zmm", run_bf16_products};
+constexpr cpu::CpuKernel kFp32Kernel{decode_fp32, "vfmadd231ps zmm", run_fp32_products};
+
+constexpr cpu::CpuKernels kBf16{"avx512", missing_for_bf16, kBf16Kernel, kFp32Kernel};
+constexpr cpu::CpuKernels kFp32{"avx512-fp32", missing_for_fp32, kFp32Kernel, kFp32Kernel};
 
 #else
 
 std::string not_compiled() {
   return "this build has no AVX-512 code (another target, or a compiler that cannot)";
 }
-constexpr cpu::CpuKernels kBf16{.name = "avx512", .why_unavailable = not_compiled};
-constexpr cpu::CpuKernels kFp32{.name = "avx512-fp32", .why_unavailable = not_compiled};
+constexpr cpu::CpuKernels kBf16{"avx512", not_compiled, {}, {}};
+constexpr cpu::CpuKernels kFp32{"avx512-fp32", not_compiled, {}, {}};
 
 #endif
 

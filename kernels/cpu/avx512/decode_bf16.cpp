@@ -5,6 +5,7 @@
 #include "kernels/cpu/avx512/decode.h"
 #include "kernels/cpu/avx512/simd.h"
 #include "kernels/cpu/chunk_loop.h"
+#include "kernels/product_loop.h"
 
 namespace mla::kernels::avx512 {
 namespace {
@@ -242,6 +243,14 @@ struct Bf16Scheme {
 void decode_bf16(const DecodeParams& params, Range chunks, float* nodes,
                  const Scratch& scratch) noexcept {
   cpu::decode_with<Bf16Scheme>(params, chunks, nodes, scratch);
+}
+
+double run_bf16_products(std::int64_t count) noexcept {
+  return product_loop<24>(count, 4 * kLanes, __m512{}, _mm512_set1_epi32(0x3f803f80),
+                          [](__m512 sum, __m512i ones) {
+                            return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(ones),
+                                                    reinterpret_cast<__m512bh>(ones));
+                          });
 }
 
 }  // namespace mla::kernels::avx512
