@@ -15,6 +15,9 @@ namespace mla::test {
 /// The backends that this machine can run.
 std::vector<const kernels::Backend*> usable_backends();
 
+/// The backend's name as a part of a test's name, in which GoogleTest allows no hyphens.
+std::string test_name(const kernels::Backend& backend);
+
 /// Memory at a cache line's begin.
 class AlignedBytes {
  public:
