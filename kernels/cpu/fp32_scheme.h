@@ -27,13 +27,13 @@ struct Fp32Scheme {
   static constexpr int kTileVectors = Simd::kTileVectors;
   static constexpr bool kRoundsWeights = false;
 
-  static constexpr int kStep = 8;          // elements; d_qk is a multiple of it
-  static constexpr int kStepsPerLine = 4;  // cache lines hold 32 elements
+  static constexpr int kStep = kLanes < 8 ? kLanes : 8;  // elements; d_qk is a multiple of 8
+  static constexpr int kStepsPerLine = 32 / kStep;       // cache lines hold 32 elements
   /// A slab of 64 tokens is 24 KiB in fp32, and 3 groups of 16 queries 18 KiB: about an L1 cache.
   static constexpr int kSlab = 96;
   static constexpr int kColumn = kBlockTokens * kLanes;  // floats of kv[element / lanes]
 
-  /// to[kLanes] <- `count` elements in fp32, then zeros.
+  /// `count` elements in fp32, at most all lanes, then zeros.
   template <DType kDType>
   [[gnu::always_inline]] static Vector widen(const std::uint16_t* from, std::int64_t count) {
     if (count >= kLanes) return Simd::template widen<kDType>(from);
@@ -53,8 +53,9 @@ struct Fp32Scheme {
       for (std::int64_t k = 0; k < d_qk; k += kLanes) {
         float elements[kLanes];
         Simd::store(elements, widen<kDType>(from + k, d_qk - k));
-        for (std::int64_t e = 0; e < kLanes && k + e < d_qk; ++e)
+        for (std::int64_t e = 0; e < kLanes && k + e < d_qk; ++e) {
           to[(k + e) * kLanes] = elements[e];
+        }
       }
     }
   }
@@ -75,41 +76,55 @@ struct Fp32Scheme {
     }
   }
 
-  /// scores[token][lane] of kTokens tokens and kGroups groups of query rows, taken on by `elements`
-  /// more elements of their dot products. `q_ld` floats lie between the groups of `q`.
+  /// What a register tile of scores is made of: some tokens and groups of query rows, and a slab of
+  /// their elements.
+  struct ScoreTile {
+    const float* kv;  ///< [element / lanes][64 tokens][lanes] from the tile's first token on
+    const float* q;   ///< [group][d_qk][lanes] from the slab's first element on
+    std::int64_t d_qk;
+    std::int64_t elements;
+    float* scores;  ///< [token][ld]
+    std::int64_t ld;
+    bool first;                         ///< slab: there are no sums to go on with
+    const std::uint16_t* const* ahead;  ///< rows to prefetch, or null
+    std::int64_t ahead_begin;           ///< the slab's first element
+  };
+
+  /// scores[token][lane] += the products of the slab's elements, in order.
   template <int kTokens, int kGroups>
-  [[gnu::noinline]] static void score_tile(const std::uint16_t* const* ahead, std::int64_t begin,
-                                           const float* kv, const float* q, std::int64_t q_ld,
-                                           std::int64_t elements, bool first, float* scores,
-                                           std::int64_t ld) {
+  [[gnu::noinline]] static void score_tile(const ScoreTile& tile) {
     Vector sum[kTokens][kGroups];
 #pragma GCC unroll 32
     for (int t = 0; t < kTokens; ++t) {
 #pragma GCC unroll 4
       for (int g = 0; g < kGroups; ++g) {
-        sum[t][g] = first ? Vector{} : Simd::load(scores + t * ld + g * kLanes);
+        const float* scores = tile.scores + t * tile.ld + g * kLanes;
+        sum[t][g] = tile.first ? Vector{} : Simd::load(scores);
       }
     }
-    for (std::int64_t step = 0; step < elements; step += kStep) {
-      if (ahead != nullptr) {
+    for (std::int64_t step = 0; step < tile.elements; step += kStep) {
+      if (tile.ahead != nullptr) {
+        // A few lines at a time: many at once would fill the queue of misses and stall the loads.
         for (std::int64_t t = step / kStep % kStepsPerLine; t < kTokens; t += kStepsPerLine) {
-          __builtin_prefetch(ahead[t] + begin + step, 0, 2);
+          __builtin_prefetch(tile.ahead[t] + tile.ahead_begin + step, 0, 2);
         }
       }
-      const float* column = kv + step / kLanes * kColumn + step % kLanes;
-#pragma GCC unroll 8
+      const float* column = tile.kv + step / kLanes * kColumn + step % kLanes;
+      // Unrolled, GCC 12 would load all the broadcasts of vectors without intrinsics first, and
+      // spill.
+#pragma GCC unroll 1
       for (int k = 0; k < kStep; ++k) {
-        Vector q_step[kGroups];
+        Vector query[kGroups];
 #pragma GCC unroll 4
         for (int g = 0; g < kGroups; ++g) {
-          q_step[g] = Simd::load(q + g * q_ld + (step + k) * kLanes);
+          query[g] = Simd::load(tile.q + (g * tile.d_qk + step + k) * kLanes);
         }
 #pragma GCC unroll 32
         for (int t = 0; t < kTokens; ++t) {
-          const float* element = column + k / kLanes * kColumn + t * kLanes + k % kLanes;
+          const float* element = column + t * kLanes + k;
           const Vector key = Simd::broadcast(*element);
 #pragma GCC unroll 4
-          for (int g = 0; g < kGroups; ++g) sum[t][g] = Simd::fma(q_step[g], key, sum[t][g]);
+          for (int g = 0; g < kGroups; ++g) sum[t][g] = Simd::fma(query[g], key, sum[t][g]);
         }
       }
     }
@@ -117,7 +132,7 @@ struct Fp32Scheme {
     for (int t = 0; t < kTokens; ++t) {
 #pragma GCC unroll 4
       for (int g = 0; g < kGroups; ++g) {
-        Simd::store(scores + t * ld + g * kLanes, sum[t][g]);
+        Simd::store(tile.scores + t * tile.ld + g * kLanes, sum[t][g]);
       }
     }
   }
@@ -128,16 +143,20 @@ struct Fp32Scheme {
                          std::int64_t begin, std::int64_t end) {
     const std::int64_t ld = groups * kLanes;
     deal(groups, kScoreGroups, [&](std::int64_t group, std::int64_t num_groups) {
-      const float* q = s.q_floats + (group * d_qk + begin) * kLanes;
       with_constant<kScoreGroups>(num_groups, [&]<int kGroups>() {
         constexpr int kMostTokens = Simd::kScoreTokens[kGroups - 1];
         deal(tokens, kMostTokens, [&](std::int64_t t, std::int64_t num_tokens) {
-          with_constant<kMostTokens>(num_tokens, [&]<int kTokens>() {
-            const auto* const* ahead = group == 0 ? s.ahead + t : nullptr;
-            score_tile<kTokens, kGroups>(ahead, begin, s.kv + begin / kLanes * kColumn + t * kLanes,
-                                         q, d_qk * kLanes, end - begin, begin == 0,
-                                         s.scores + t * ld + group * kLanes, ld);
-          });
+          const ScoreTile tile{.kv = s.kv + begin / kLanes * kColumn + t * kLanes,
+                               .q = s.q_floats + (group * d_qk + begin) * kLanes,
+                               .d_qk = d_qk,
+                               .elements = end - begin,
+                               .scores = s.scores + t * ld + group * kLanes,
+                               .ld = ld,
+                               .first = begin == 0,
+                               .ahead = group == 0 ? s.ahead + t : nullptr,
+                               .ahead_begin = begin};
+          with_constant<kMostTokens>(num_tokens,
+                                     [&]<int kTokens>() { score_tile<kTokens, kGroups>(tile); });
         });
       });
     });
@@ -164,6 +183,8 @@ struct Fp32Scheme {
     Simd::store(s.scores + (t + 1) * ld + lane, p1);
   }
 
+  /// Prefetches the outputs of the tile that comes next, rows that no hardware expects.
+  /// Where no maximum moved, `rescale` is exactly 1 and changes no bit.
   template <int kRows, int kVectors>
   [[gnu::noinline]] static void accumulate(const OutTile& tile) {
     Vector sum[kRows][kVectors];
@@ -174,6 +195,11 @@ struct Fp32Scheme {
       for (int i = 0; i < kVectors; ++i) {
         const float* out = tile.out_row(r) + i * kLanes;
         sum[r][i] = tile.earlier == Earlier::kNone ? Vector{} : Simd::load(out) * rescale;
+      }
+    }
+    for (int r = 0; r < kRows; ++r) {
+      for (int i = 0; i < kVectors; ++i) {
+        __builtin_prefetch(tile.out_row(r) + kRows * tile.d_v + i * kLanes, 1, 3);
       }
     }
     const float* weights = tile.scratch.scores + tile.rows[0];
