@@ -13,6 +13,7 @@
 // of an unnamed namespace of a file with ISA flags, so that nothing here is linked elsewhere. It
 // has
 //   Simd                                         its vectors: see portable/simd.h
+//   kBlockTokens                                 between two looks at the running maximum
 //   pack_queries(params, groups, scratch)        once per call
 //   score_block(params, groups, tokens, scratch) scores[token][row] of one block
 //   store_weights(scratch, ld, lane, t, p0, p1)  keeps the weights of tokens t and t + 1
@@ -72,14 +73,15 @@ void accumulate_block(const Scratch& s, int tokens, const RowSet& set, const Par
   });
 }
 
-/// Computes the partial of one chunk, the keys `tokens`, a block of 64 tokens at a time. The blocks
-/// are counted from the chunk's begin, so where the running maximum is looked at never depends on
-/// who computes the chunk. Rows up to token `limit` are prefetched one block ahead.
+/// Computes the partial of one chunk, the keys `tokens`, kBlockTokens at a time. The
+/// blocks are counted from the chunk's begin, so where the running maximum is looked at never
+/// depends on who computes the chunk. Rows up to token `limit` are prefetched one block ahead.
 template <class Scheme>
 void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit, const Scratch& s,
                    const PartialView& result) {
   using Simd = typename Scheme::Simd;
   constexpr int kLanes = Simd::kLanes;
+  constexpr int kBlockTokens = Scheme::kBlockTokens;
   const std::int64_t groups = ceil_div(result.rows, kLanes);
   const std::int64_t ld = groups * kLanes;
   for (std::int64_t lane = 0; lane < ld; lane += kLanes) {

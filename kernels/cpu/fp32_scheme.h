@@ -25,6 +25,7 @@ struct Fp32Scheme {
   static constexpr int kScoreGroups = static_cast<int>(std::size(Simd::kScoreTokens));
   static constexpr int kTileRows = Simd::kTileRows;
   static constexpr int kTileVectors = Simd::kTileVectors;
+  static constexpr int kBlockTokens = 64;
   static constexpr bool kRoundsWeights = false;
 
   static constexpr int kStep = kLanes < 8 ? kLanes : 8;  // elements; d_qk is a multiple of 8
