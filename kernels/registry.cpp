@@ -1,6 +1,7 @@
 #include "core/error.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/amx/backend.h"
+#include "kernels/cpu/avx2/backend.h"
 #include "kernels/cpu/avx512/backend.h"
 #include "kernels/cpu/portable/backend.h"
 #include "kernels/reference/backend.h"
@@ -8,8 +9,9 @@
 namespace mla::kernels {
 
 const std::vector<const Backend*>& backends() {
-  static const std::vector<const Backend*> list{&amx::backend(), &avx512::backend(),
-                                                &portable::backend(), &reference::backend()};
+  static const std::vector<const Backend*> list{&amx::backend(),         &avx512::backend(),
+                                                &avx512::fp32_backend(), &avx2::backend(),
+                                                &portable::backend(),    &reference::backend()};
   return list;
 }
 

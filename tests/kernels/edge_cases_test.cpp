@@ -212,7 +212,7 @@ INSTANTIATE_TEST_SUITE_P(Backends, EdgeCases,
                          testing::Combine(testing::ValuesIn(usable_backends()),
                                           testing::Values(DType::kBf16, DType::kFp16)),
                          [](const auto& test) {
-                           return std::string(std::get<0>(test.param)->name()) + "_" +
+                           return test_name(*std::get<0>(test.param)) + "_" +
                                   std::string(name_of(std::get<1>(test.param)));
                          });
 

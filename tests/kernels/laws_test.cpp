@@ -167,7 +167,7 @@ TEST_P(ChunkLaw, AnySplitOfTheChunksFoldedAlongTheTree) {
 #endif
 
 INSTANTIATE_TEST_SUITE_P(Backends, ChunkLaw, testing::ValuesIn(usable_backends()),
-                         [](const auto& test) { return std::string(test.param->name()); });
+                         [](const auto& test) { return test_name(*test.param); });
 
 }  // namespace
 }  // namespace mla::test

@@ -88,6 +88,12 @@ std::vector<const kernels::Backend*> usable_backends() {
   return usable;
 }
 
+std::string test_name(const kernels::Backend& backend) {
+  std::string name(backend.name());
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+
 Nodes decode_nodes(const kernels::Backend& backend, const kernels::DecodeParams& params,
                    Range chunks) {
   Nodes nodes{.rows = params.rows.size(),

@@ -15,6 +15,9 @@ namespace mla::test {
 /// The backends that this machine can run, those added included.
 std::vector<const kernels::Backend*> usable_backends();
 
+/// The backend's name as a part of a test's name, in which GoogleTest allows no hyphens.
+std::string test_name(const kernels::Backend& backend);
+
 /// Adds a backend that only tests have; called before the tests are listed. Returns true, so that
 /// it can initialise a variable.
 bool add_backend(const kernels::Backend& backend);

@@ -10,7 +10,8 @@
 #include "kernels/cpu/amx/scratch.h"
 #include "kernels/cpu/amx/tiles.h"
 #include "kernels/cpu/avx512/pairs.h"
-#include "kernels/cpu/avx512/softmax.h"
+#include "kernels/cpu/avx512/simd.h"
+#include "kernels/cpu/softmax.h"
 
 // Included only by files compiled for AMX and AVX-512.
 
@@ -94,7 +95,7 @@ class Weigher {
     // A row that has seen no key keeps m = -inf; subtracting 0 instead gives weights of exactly 0.
     const __mmask16 nothing_seen = _mm512_cmp_ps_mask(m_new, empty, _CMP_EQ_OQ);
     base_ = _mm512_mask_mov_ps(m_new, nothing_seen, _mm512_setzero_ps());
-    const __m512 shrink = avx512::exp2(_mm512_sub_ps(m_old, base_));
+    const __m512 shrink = cpu::exp2<avx512::Simd>(_mm512_sub_ps(m_old, base_));
     sum_ = _mm512_mul_ps(_mm512_loadu_ps(l()), shrink);
     _mm512_storeu_ps(m(), m_new);
     _mm512_store_ps(s_.rescale + group_ * kLanes, shrink);
@@ -104,7 +105,7 @@ class Weigher {
   }
 
   [[gnu::always_inline]] __m512 weight(int t) const {
-    return avx512::exp2(_mm512_sub_ps(_mm512_load_ps(scores() + t * kLanes), base_));
+    return cpu::exp2<avx512::Simd>(_mm512_sub_ps(_mm512_load_ps(scores() + t * kLanes), base_));
   }
 
   /// pairs <- the weights of some tokens; and their sum.
@@ -136,8 +137,8 @@ class Weigher {
 
   void finish_group() {
     _mm512_storeu_ps(l(), sum_);
-    const __m512 heaviest = avx512::exp2(_mm512_sub_ps(m_block_, base_));
-    const __m512 bound = _mm512_mul_ps(sum_, _mm512_set1_ps(avx512::kHeavyWeight));
+    const __m512 heaviest = cpu::exp2<avx512::Simd>(_mm512_sub_ps(m_block_, base_));
+    const __m512 bound = _mm512_mul_ps(sum_, _mm512_set1_ps(cpu::kHeavyWeight));
     const unsigned heavy = _mm512_cmp_ps_mask(heaviest, bound, _CMP_GT_OQ);
     if (heavy != 0) store_residuals(heavy);
     ++group_;

@@ -2,13 +2,22 @@
 
 #include <immintrin.h>
 
-#include "kernels/cpu/avx512/chunk_loop.h"
 #include "kernels/cpu/avx512/decode.h"
 #include "kernels/cpu/avx512/pairs.h"
+#include "kernels/cpu/avx512/simd.h"
+#include "kernels/cpu/chunk_loop.h"
+#include "kernels/product_loop.h"
 
 namespace mla::kernels::avx512 {
 namespace {
 
+using cpu::Earlier;
+using cpu::kResidualLd;
+using cpu::OutTile;
+using cpu::Scratch;
+
+constexpr int kLanes = Simd::kLanes;
+constexpr int kTileTokens = 16;    // most tokens of a tile of scores
 constexpr int kPairsPerLine = 16;  // of elements, in a cache line
 constexpr int kPairsPerStep = 4;   // d_qk is a multiple of 8 elements
 
@@ -72,8 +81,26 @@ template <int kTokens, int kGroups>
   }
 }
 
+/// The accumulator for the 16 floats `out` of row `r` of the tile, as they stand before the block.
+[[gnu::always_inline]] inline __m512 start_sum(const OutTile& tile, int r, const float* out,
+                                               __mmask16 valid) {
+  if (tile.earlier == Earlier::kNone) return _mm512_setzero_ps();
+  const __m512 sum = _mm512_maskz_loadu_ps(valid, out);
+  if (tile.earlier == Earlier::kKept) return sum;
+  return _mm512_mul_ps(sum, _mm512_set1_ps(tile.scratch.rescale[tile.rows[r]]));
+}
+
+/// The first `count` lanes, at most all.
+[[gnu::always_inline]] inline __mmask16 lanes_below(std::int64_t count) {
+  return static_cast<__mmask16>(count >= kLanes ? 0xffff : (1U << count) - 1);
+}
+
 /// bf16 queries, keys, weights and values; fp32 sums.
 struct Bf16Scheme {
+  using Simd = avx512::Simd;
+  static constexpr int kBlockTokens = 128;
+  static constexpr int kTileRows = 8;
+  static constexpr int kTileVectors = 2;
   static constexpr bool kRoundsWeights = true;
 
   /// q_pairs[group][pair][lane] <- the query rows, 16 to a group; missing rows are 0.
@@ -120,8 +147,10 @@ struct Bf16Scheme {
   /// that would show, keeps the next 8 too: residuals[t / 2][place] <- what rounding took away, the
   /// rows packed from `place` on. Returns how many there are.
   static int store_residuals(const Scratch& s, std::int64_t ld, std::int64_t lane, int tokens,
-                             const float* m_log2, __mmask16 heavy, int place) {
-    const __m512 base = _mm512_loadu_ps(m_log2);
+                             const PartialView& result, __mmask16 all_heavy, int place) {
+    const __mmask16 heavy = all_heavy & lanes_below(result.rows - lane);
+    if (heavy == 0) return 0;
+    const __m512 base = _mm512_loadu_ps(result.m_log2 + lane);
     const __m512i row =
         _mm512_add_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
                          _mm512_set1_epi32(static_cast<int>(lane)));
@@ -130,8 +159,8 @@ struct Bf16Scheme {
     _mm512_mask_storeu_epi32(s.heavy_rows + place, first, _mm512_maskz_compress_epi32(heavy, row));
     for (int t = 0; t < tokens; t += 2) {
       const float* scores = s.scores + t * ld + lane;
-      const __m512 r0 = residual(exp2(_mm512_sub_ps(_mm512_load_ps(scores), base)));
-      const __m512 r1 = residual(exp2(_mm512_sub_ps(_mm512_load_ps(scores + ld), base)));
+      const __m512 r0 = residual(cpu::exp2<Simd>(_mm512_sub_ps(_mm512_load_ps(scores), base)));
+      const __m512 r1 = residual(cpu::exp2<Simd>(_mm512_sub_ps(_mm512_load_ps(scores + ld), base)));
       _mm512_storeu_si512(s.residuals + t / 2 * kResidualLd + place,
                           _mm512_maskz_compress_epi32(heavy, pair_up(r0, r1)));
     }
@@ -200,7 +229,15 @@ struct Bf16Scheme {
 
 void decode_bf16(const DecodeParams& params, Range chunks, float* nodes,
                  const Scratch& scratch) noexcept {
-  decode_with<Bf16Scheme>(params, chunks, nodes, scratch);
+  cpu::decode_with<Bf16Scheme>(params, chunks, nodes, scratch);
+}
+
+double run_bf16_products(std::int64_t count) noexcept {
+  return product_loop<24>(count, 4 * kLanes, __m512{}, _mm512_set1_epi32(0x3f803f80),
+                          [](__m512 sum, __m512i ones) {
+                            return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(ones),
+                                                    reinterpret_cast<__m512bh>(ones));
+                          });
 }
 
 }  // namespace mla::kernels::avx512

@@ -1,0 +1,10 @@
+#pragma once
+
+#include "kernels/backend.h"
+
+namespace mla::kernels::avx2 {
+
+/// "avx2": fp32 in 256-bit vectors, for x86-64 CPUs with AVX2, FMA and F16C.
+const Backend& backend();
+
+}  // namespace mla::kernels::avx2

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+
+#include <immintrin.h>
+
+#include "core/dtype.h"
+
+namespace mla::kernels::avx2 {
+
+/// Vectors of 8 floats, for the templates of kernels/cpu. Included only by files compiled for AVX2,
+/// FMA and F16C.
+struct Simd {
+  using Vector = __m256;
+  using Mask = __m256;
+  static constexpr int kLanes = 8;
+
+  [[gnu::always_inline]] static Vector load(const float* from) { return _mm256_loadu_ps(from); }
+  [[gnu::always_inline]] static void store(float* to, Vector v) { _mm256_storeu_ps(to, v); }
+  [[gnu::always_inline]] static Vector broadcast(float x) { return _mm256_set1_ps(x); }
+  [[gnu::always_inline]] static Vector fma(Vector a, Vector b, Vector c) {
+    return _mm256_fmadd_ps(a, b, c);
+  }
+  /// b where either is NaN.
+  [[gnu::always_inline]] static Vector max(Vector a, Vector b) { return _mm256_max_ps(a, b); }
+  [[gnu::always_inline]] static Mask less(Vector a, Vector b) {
+    return _mm256_cmp_ps(a, b, _CMP_LT_OQ);
+  }
+  [[gnu::always_inline]] static Mask equal(Vector a, Vector b) {
+    return _mm256_cmp_ps(a, b, _CMP_EQ_OQ);
+  }
+  [[gnu::always_inline]] static Vector select(Mask mask, Vector yes, Vector no) {
+    return _mm256_blendv_ps(no, yes, mask);
+  }
+  [[gnu::always_inline]] static Vector round(Vector x) {
+    return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
+  /// p * 2^n for whole n of [-126, 0]; anything for others.
+  [[gnu::always_inline]] static Vector scale(Vector p, Vector n) {
+    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+    return p * _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23));
+  }
+  [[gnu::always_inline]] static Vector from_int(const std::int32_t* from) {
+    return _mm256_cvtepi32_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  }
+  template <DType kDType>
+  [[gnu::always_inline]] static Vector widen(const std::uint16_t* from) {
+    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    if constexpr (kDType == DType::kFp16) return _mm256_cvtph_ps(bits);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+  }
+};
+
+}  // namespace mla::kernels::avx2

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstdint>
+
+#include <immintrin.h>
+
+#include "core/dtype.h"
+
+namespace mla::kernels::avx512 {
+
+/// Vectors of 16 floats, for the templates of kernels/cpu. Included only by files compiled for
+/// AVX-512 F, BW, DQ and VL.
+struct Simd {
+  using Vector = __m512;
+  using Mask = __mmask16;
+  static constexpr int kLanes = 16;
+
+  [[gnu::always_inline]] static Vector load(const float* from) { return _mm512_loadu_ps(from); }
+  [[gnu::always_inline]] static void store(float* to, Vector v) { _mm512_storeu_ps(to, v); }
+  [[gnu::always_inline]] static Vector broadcast(float x) { return _mm512_set1_ps(x); }
+  [[gnu::always_inline]] static Vector fma(Vector a, Vector b, Vector c) {
+    return _mm512_fmadd_ps(a, b, c);
+  }
+  /// b where either is NaN.
+  [[gnu::always_inline]] static Vector max(Vector a, Vector b) { return _mm512_max_ps(a, b); }
+  [[gnu::always_inline]] static Mask less(Vector a, Vector b) {
+    return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ);
+  }
+  [[gnu::always_inline]] static Mask equal(Vector a, Vector b) {
+    return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ);
+  }
+  [[gnu::always_inline]] static Vector select(Mask mask, Vector yes, Vector no) {
+    return _mm512_mask_mov_ps(no, mask, yes);
+  }
+  [[gnu::always_inline]] static Vector round(Vector x) {
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
+  /// p * 2^n for whole n of [-126, 0]; anything for others.
+  [[gnu::always_inline]] static Vector scale(Vector p, Vector n) { return _mm512_scalef_ps(p, n); }
+  [[gnu::always_inline]] static Vector from_int(const std::int32_t* from) {
+    return _mm512_cvtepi32_ps(_mm512_loadu_si512(from));
+  }
+  template <DType kDType>
+  [[gnu::always_inline]] static Vector widen(const std::uint16_t* from) {
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    if constexpr (kDType == DType::kFp16) return _mm512_cvtph_ps(bits);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+  }
+};
+
+}  // namespace mla::kernels::avx512

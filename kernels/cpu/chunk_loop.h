@@ -1,0 +1,142 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/backend.h"
+#include "kernels/cpu/scratch.h"
+#include "kernels/cpu/softmax.h"
+#include "kernels/cpu/tiles.h"
+#include "kernels/fold_decode.h"
+#include "kernels/token_rows.h"
+
+// What all schemes that have query rows in the lanes of a vector have in common. A Scheme is a type
+// of an unnamed namespace of a file with ISA flags, so that nothing here is linked elsewhere. It
+// has
+//   Simd                                         its vectors: see portable/simd.h
+//   kBlockTokens                                 between two looks at the running maximum
+//   pack_queries(params, groups, scratch)        once per call
+//   score_block(params, groups, tokens, scratch) scores[token][row] of one block
+//   store_weights(scratch, ld, lane, t, p0, p1)  keeps the weights of tokens t and t + 1
+//   kRoundsWeights                               whether that rounds them; if so,
+//   store_residuals(...)                         keeps what rounding took from some rows' weights
+//   kTileRows, kTileVectors                      most query rows and vectors of a tile of outputs
+//   accumulate<kRows, kVectors>(tile)            one such tile of o <- rescale o + weights V
+//   finish(result)                               puts a finished chunk's outputs in order
+
+namespace mla::kernels::cpu {
+
+/// What the outputs of earlier blocks are to the tile at hand.
+enum class Earlier : std::uint8_t { kNone, kKept, kRescaled };
+
+/// Query rows whose outputs take up a block of weighted values.
+struct RowSet {
+  const std::int32_t* rows;
+  std::int64_t count;
+  const std::uint32_t* weights;  ///< bf16: [token pair][place in `rows`]
+  std::int64_t ld;               ///< between token pairs of `weights`, or tokens of the scores
+};
+
+/// Part of the output accumulators: some query rows times some vectors of value elements.
+struct OutTile {
+  const Scratch& scratch;
+  int tokens;                    ///< of the block
+  const std::int32_t* rows;      ///< the tile's query rows
+  const std::uint32_t* weights;  ///< bf16: of the tile's first row
+  std::int64_t ld;               ///< as in RowSet
+  std::int64_t dim;              ///< first value element
+  float* out;                    ///< [query row][d_v], at `dim`
+  std::int64_t d_v;
+  Earlier earlier;
+
+  float* out_row(int r) const { return out + rows[r] * d_v; }
+};
+
+/// o <- rescale * o + weights * V for the rows of `set` and a block of `tokens` tokens.
+/// `earlier(place, rows)` says what becomes of the earlier outputs of the `rows` rows at `place`.
+template <class Scheme, class EarlierOf>
+void accumulate_block(const Scratch& s, int tokens, const RowSet& set, const PartialView& result,
+                      EarlierOf&& earlier) {
+  constexpr int kLanes = Scheme::Simd::kLanes;
+  Earlier earlier_at[kMaxRowsPerItem];
+  deal(set.count, Scheme::kTileRows,
+       [&](std::int64_t place, std::int64_t rows) { earlier_at[place] = earlier(place, rows); });
+  deal(result.d_v / kLanes, Scheme::kTileVectors, [&](std::int64_t vector, std::int64_t vectors) {
+    deal(set.count, Scheme::kTileRows, [&](std::int64_t place, std::int64_t rows) {
+      const std::int64_t dim = vector * kLanes;
+      const OutTile tile{s,   tokens,         set.rows + place, set.weights + place, set.ld,
+                         dim, result.o + dim, result.d_v,       earlier_at[place]};
+      with_constant<Scheme::kTileVectors>(vectors, [&]<int kVectors>() {
+        with_constant<Scheme::kTileRows>(
+            rows, [&]<int kRows>() { Scheme::template accumulate<kRows, kVectors>(tile); });
+      });
+    });
+  });
+}
+
+/// Computes the partial of one chunk, the keys `tokens`, kBlockTokens at a time. The
+/// blocks are counted from the chunk's begin, so where the running maximum is looked at never
+/// depends on who computes the chunk. Rows up to token `limit` are prefetched one block ahead.
+template <class Scheme>
+void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit, const Scratch& s,
+                   const PartialView& result) {
+  using Simd = typename Scheme::Simd;
+  constexpr int kLanes = Simd::kLanes;
+  constexpr int kBlockTokens = Scheme::kBlockTokens;
+  const std::int64_t groups = ceil_div(result.rows, kLanes);
+  const std::int64_t ld = groups * kLanes;
+  for (std::int64_t lane = 0; lane < ld; lane += kLanes) {
+    Simd::store(result.m_log2 + lane, Simd::broadcast(kEmptyM));
+    Simd::store(result.l + lane, Simd::broadcast(0));
+  }
+  find_visible_ends(params, tokens, {s.visible, static_cast<std::size_t>(ld)});
+  for (std::int64_t begin = tokens.begin; begin < tokens.end; begin += kBlockTokens) {
+    const std::int64_t end = begin + kBlockTokens < tokens.end ? begin + kBlockTokens : tokens.end;
+    const std::int64_t ahead_end = end + kBlockTokens < limit ? end + kBlockTokens : limit;
+    find_token_rows(params, {begin, end}, s.zero_row, {s.rows, kBlockTokens});
+    find_token_rows(params, {end, ahead_end}, s.zero_row, {s.ahead, kBlockTokens});
+    const int count = static_cast<int>(end - begin);
+    Scheme::score_block(params, groups, count, s);
+
+    int num_heavy = 0;
+    const auto block_begin = Simd::broadcast(static_cast<float>(begin - tokens.begin));
+    for (std::int64_t lane = 0; lane < ld; lane += kLanes) {
+      const auto visible = Simd::from_int(s.visible + lane) - block_begin;
+      [[maybe_unused]] const auto heavy = softmax_step<Simd>(
+          s.scores + lane, ld, count + count % 2, visible, params.scale_log2, result.m_log2 + lane,
+          result.l + lane, s.rescale + lane,
+          [&](int t, auto p0, auto p1) { Scheme::store_weights(s, ld, lane, t, p0, p1); });
+      if constexpr (Scheme::kRoundsWeights) {
+        num_heavy += Scheme::store_residuals(s, ld, lane, count, result, heavy, num_heavy);
+      }
+    }
+    // Rescaling by exactly 1 changes no bit, so it is left out where it can be.
+    const bool first = begin == tokens.begin;
+    accumulate_block<Scheme>(s, count, {s.all_rows, result.rows, s.weights, ld}, result,
+                             [&](std::int64_t row, std::int64_t rows) {
+                               if (first) return Earlier::kNone;
+                               bool moved = false;
+                               for (std::int64_t i = row; i < row + rows; ++i) {
+                                 moved = moved || s.rescale[i] != 1;
+                               }
+                               return moved ? Earlier::kRescaled : Earlier::kKept;
+                             });
+    if constexpr (Scheme::kRoundsWeights) {
+      accumulate_block<Scheme>(s, count, {s.heavy_rows, num_heavy, s.residuals, kResidualLd},
+                               result, [](std::int64_t, std::int64_t) { return Earlier::kKept; });
+    }
+  }
+  Scheme::finish(result);
+}
+
+/// `Backend::decode`.
+template <class Scheme>
+void decode_with(const DecodeParams& params, Range chunks, float* nodes, const Scratch& s) {
+  if (chunks.empty()) return;
+  Scheme::pack_queries(params, ceil_div(params.rows.size(), Scheme::Simd::kLanes), s);
+  const std::int64_t limit = chunk_token_range(params, chunks.end - 1).end;
+  fold_decode(params, chunks, nodes, s.spill, [&](Range tokens, const PartialView& result) {
+    compute_chunk<Scheme>(params, tokens, limit, s, result);
+  });
+}
+
+}  // namespace mla::kernels::cpu

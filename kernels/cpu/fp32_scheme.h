@@ -1,0 +1,236 @@
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <iterator>
+
+#include "kernels/backend.h"
+#include "kernels/cpu/chunk_loop.h"
+#include "kernels/cpu/scratch.h"
+#include "kernels/cpu/tiles.h"
+#include "kernels/product_loop.h"
+
+namespace mla::kernels::cpu {
+
+/// The scheme of all backends that compute in fp32, whatever the cache holds: a block's rows are
+/// widened once, a slab of elements at a time, and serve as keys and as values. `Simd` says, beside
+/// what its vectors can do, which register tiles suit it:
+///   kScoreTokens[n - 1]      most tokens of a tile of scores with n groups of query rows
+///   kTileRows, kTileVectors  of a tile of outputs
+template <class Simd_>
+struct Fp32Scheme {
+  using Simd = Simd_;
+  using Vector = typename Simd::Vector;
+  static constexpr int kLanes = Simd::kLanes;
+  static constexpr int kScoreGroups = static_cast<int>(std::size(Simd::kScoreTokens));
+  static constexpr int kTileRows = Simd::kTileRows;
+  static constexpr int kTileVectors = Simd::kTileVectors;
+  static constexpr int kBlockTokens = 64;
+  static constexpr bool kRoundsWeights = false;
+
+  static constexpr int kStep = kLanes < 8 ? kLanes : 8;  // elements; d_qk is a multiple of 8
+  static constexpr int kStepsPerLine = 32 / kStep;       // cache lines hold 32 elements
+  /// A slab of 64 tokens is 24 KiB in fp32, and 3 groups of 16 queries 18 KiB: about an L1 cache.
+  static constexpr int kSlab = 96;
+  static constexpr int kColumn = kBlockTokens * kLanes;  // floats of kv[element / lanes]
+
+  /// `count` elements in fp32, at most all lanes, then zeros.
+  template <DType kDType>
+  [[gnu::always_inline]] static Vector widen(const std::uint16_t* from, std::int64_t count) {
+    if (count >= kLanes) return Simd::template widen<kDType>(from);
+    std::uint16_t padded[kLanes] = {};
+    std::memcpy(padded, from, count * sizeof *from);
+    return Simd::template widen<kDType>(padded);
+  }
+
+  /// q_floats[group][element][lane] <- the query rows, one to a lane; missing rows are 0.
+  template <DType kDType>
+  static void pack_rows(const DecodeParams& params, std::int64_t groups, const Scratch& s) {
+    const std::int64_t d_qk = params.shape.d_qk;
+    for (std::int64_t i = 0; i < groups * kLanes; ++i) {
+      const bool exists = i < params.rows.size();
+      const std::uint16_t* from = exists ? params.q_row(params.rows.begin + i) : s.zero_row;
+      float* to = s.q_floats + i / kLanes * d_qk * kLanes + i % kLanes;
+      for (std::int64_t k = 0; k < d_qk; k += kLanes) {
+        float elements[kLanes];
+        Simd::store(elements, widen<kDType>(from + k, d_qk - k));
+        for (std::int64_t e = 0; e < kLanes && k + e < d_qk; ++e) {
+          to[(k + e) * kLanes] = elements[e];
+        }
+      }
+    }
+  }
+
+  static void pack_queries(const DecodeParams& params, std::int64_t groups, const Scratch& s) {
+    if (params.kv.dtype == DType::kBf16) return pack_rows<DType::kBf16>(params, groups, s);
+    pack_rows<DType::kFp16>(params, groups, s);
+  }
+
+  /// Elements [begin, end) of the block's cache rows in fp32.
+  template <DType kDType>
+  static void widen_slab(const Scratch& s, int tokens, std::int64_t begin, std::int64_t end) {
+    for (std::int64_t k = begin; k < end; k += kLanes) {
+      float* to = s.kv + k / kLanes * kColumn;
+      for (int t = 0; t < tokens; ++t, to += kLanes) {
+        Simd::store(to, widen<kDType>(s.rows[t] + k, end - k));
+      }
+    }
+  }
+
+  /// What a register tile of scores is made of: some tokens and groups of query rows, and a slab of
+  /// their elements.
+  struct ScoreTile {
+    const float* kv;  ///< [element / lanes][64 tokens][lanes] from the tile's first token on
+    const float* q;   ///< [group][d_qk][lanes] from the slab's first element on
+    std::int64_t d_qk;
+    std::int64_t elements;
+    float* scores;  ///< [token][ld]
+    std::int64_t ld;
+    bool first;                         ///< slab: there are no sums to go on with
+    const std::uint16_t* const* ahead;  ///< rows to prefetch, or null
+    std::int64_t ahead_begin;           ///< the slab's first element
+  };
+
+  /// scores[token][lane] += the products of the slab's elements, in order.
+  template <int kTokens, int kGroups>
+  [[gnu::noinline]] static void score_tile(const ScoreTile& tile) {
+    Vector sum[kTokens][kGroups];
+#pragma GCC unroll 32
+    for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 4
+      for (int g = 0; g < kGroups; ++g) {
+        const float* scores = tile.scores + t * tile.ld + g * kLanes;
+        sum[t][g] = tile.first ? Vector{} : Simd::load(scores);
+      }
+    }
+    for (std::int64_t step = 0; step < tile.elements; step += kStep) {
+      if (tile.ahead != nullptr) {
+        // A few lines at a time: many at once would fill the queue of misses and stall the loads.
+        for (std::int64_t t = step / kStep % kStepsPerLine; t < kTokens; t += kStepsPerLine) {
+          __builtin_prefetch(tile.ahead[t] + tile.ahead_begin + step, 0, 2);
+        }
+      }
+      const float* column = tile.kv + step / kLanes * kColumn + step % kLanes;
+      // Unrolled, GCC 12 would load all the broadcasts of vectors without intrinsics first, and
+      // spill.
+#pragma GCC unroll 1
+      for (int k = 0; k < kStep; ++k) {
+        Vector query[kGroups];
+#pragma GCC unroll 4
+        for (int g = 0; g < kGroups; ++g) {
+          query[g] = Simd::load(tile.q + (g * tile.d_qk + step + k) * kLanes);
+        }
+#pragma GCC unroll 32
+        for (int t = 0; t < kTokens; ++t) {
+          const float* element = column + t * kLanes + k;
+          const Vector key = Simd::broadcast(*element);
+#pragma GCC unroll 4
+          for (int g = 0; g < kGroups; ++g) sum[t][g] = Simd::fma(query[g], key, sum[t][g]);
+        }
+      }
+    }
+#pragma GCC unroll 32
+    for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 4
+      for (int g = 0; g < kGroups; ++g) {
+        Simd::store(tile.scores + t * tile.ld + g * kLanes, sum[t][g]);
+      }
+    }
+  }
+
+  /// Takes the scores of the block on by the elements [begin, end). The first groups' tiles
+  /// prefetch these elements of the next block.
+  static void score_slab(const Scratch& s, std::int64_t d_qk, std::int64_t groups, int tokens,
+                         std::int64_t begin, std::int64_t end) {
+    const std::int64_t ld = groups * kLanes;
+    deal(groups, kScoreGroups, [&](std::int64_t group, std::int64_t num_groups) {
+      with_constant<kScoreGroups>(num_groups, [&]<int kGroups>() {
+        constexpr int kMostTokens = Simd::kScoreTokens[kGroups - 1];
+        deal(tokens, kMostTokens, [&](std::int64_t t, std::int64_t num_tokens) {
+          const ScoreTile tile{.kv = s.kv + begin / kLanes * kColumn + t * kLanes,
+                               .q = s.q_floats + (group * d_qk + begin) * kLanes,
+                               .d_qk = d_qk,
+                               .elements = end - begin,
+                               .scores = s.scores + t * ld + group * kLanes,
+                               .ld = ld,
+                               .first = begin == 0,
+                               .ahead = group == 0 ? s.ahead + t : nullptr,
+                               .ahead_begin = begin};
+          with_constant<kMostTokens>(num_tokens,
+                                     [&]<int kTokens>() { score_tile<kTokens, kGroups>(tile); });
+        });
+      });
+    });
+  }
+
+  static void score_block(const DecodeParams& params, std::int64_t groups, int tokens,
+                          const Scratch& s) {
+    const std::int64_t d_qk = params.shape.d_qk;
+    for (std::int64_t begin = 0; begin < d_qk; begin += kSlab) {
+      const std::int64_t end = begin + kSlab < d_qk ? begin + kSlab : d_qk;
+      if (params.kv.dtype == DType::kBf16) {
+        widen_slab<DType::kBf16>(s, tokens, begin, end);
+      } else {
+        widen_slab<DType::kFp16>(s, tokens, begin, end);
+      }
+      score_slab(s, d_qk, groups, tokens, begin, end);
+    }
+  }
+
+  /// The weights take the place of the scores.
+  [[gnu::always_inline]] static void store_weights(const Scratch& s, std::int64_t ld,
+                                                   std::int64_t lane, int t, Vector p0, Vector p1) {
+    Simd::store(s.scores + t * ld + lane, p0);
+    Simd::store(s.scores + (t + 1) * ld + lane, p1);
+  }
+
+  /// Prefetches the outputs of the tile that comes next, rows that no hardware expects.
+  /// Where no maximum moved, `rescale` is exactly 1 and changes no bit.
+  template <int kRows, int kVectors>
+  [[gnu::noinline]] static void accumulate(const OutTile& tile) {
+    Vector sum[kRows][kVectors];
+#pragma GCC unroll 32
+    for (int r = 0; r < kRows; ++r) {
+      const Vector rescale = Simd::broadcast(tile.scratch.rescale[tile.rows[r]]);
+#pragma GCC unroll 4
+      for (int i = 0; i < kVectors; ++i) {
+        const float* out = tile.out_row(r) + i * kLanes;
+        sum[r][i] = tile.earlier == Earlier::kNone ? Vector{} : Simd::load(out) * rescale;
+      }
+    }
+    for (int r = 0; r < kRows; ++r) {
+      for (int i = 0; i < kVectors; ++i) {
+        __builtin_prefetch(tile.out_row(r) + kRows * tile.d_v + i * kLanes, 1, 3);
+      }
+    }
+    const float* weights = tile.scratch.scores + tile.rows[0];
+    const float* values = tile.scratch.kv + tile.dim / kLanes * kColumn;
+    for (int t = 0; t < tile.tokens; ++t, weights += tile.ld, values += kLanes) {
+      Vector value[kVectors];
+#pragma GCC unroll 4
+      for (int i = 0; i < kVectors; ++i) value[i] = Simd::load(values + i * kColumn);
+#pragma GCC unroll 32
+      for (int r = 0; r < kRows; ++r) {
+        const Vector weight = Simd::broadcast(weights[r]);
+#pragma GCC unroll 4
+        for (int i = 0; i < kVectors; ++i) sum[r][i] = Simd::fma(value[i], weight, sum[r][i]);
+      }
+    }
+#pragma GCC unroll 32
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+      for (int i = 0; i < kVectors; ++i) Simd::store(tile.out_row(r) + i * kLanes, sum[r][i]);
+    }
+  }
+
+  static void finish(const PartialView&) {}
+
+  /// `Backend::run_products`, with as many sums as a tile has.
+  static double run_products(std::int64_t count) {
+    return product_loop<kTileRows * kTileVectors>(
+        count, 2 * kLanes, Vector{}, Simd::broadcast(0.5F),
+        [](Vector sum, Vector half) { return Simd::fma(sum, half, half); });
+  }
+};
+
+}  // namespace mla::kernels::cpu

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstdint>
+
+#include "core/range.h"
+
+// How loops are cut into register tiles.
+
+namespace mla::kernels::cpu {
+
+/// Calls f(begin, size) for the fewest runs of at most `most` that cover [0, count), as equal as
+/// can be: a last tile of few sums could not hide the latency of their instructions.
+template <class F>
+[[gnu::always_inline]] inline void deal(std::int64_t count, std::int64_t most, F&& f) {
+  std::int64_t runs = ceil_div(count, most);
+  for (std::int64_t begin = 0; begin < count; --runs) {
+    const std::int64_t size = ceil_div(count - begin, runs);
+    f(begin, size);
+    begin += size;
+  }
+}
+
+/// Calls f.operator()<n>() for an n of [1, kMost] that is known at run time only.
+template <int kMost, class F>
+[[gnu::always_inline]] inline void with_constant(std::int64_t n, F&& f) {
+  if constexpr (kMost > 1) {
+    if (n < kMost) return with_constant<kMost - 1>(n, f);
+  }
+  f.template operator()<kMost>();
+}
+
+}  // namespace mla::kernels::cpu
