@@ -75,6 +75,12 @@ class Backend {
   /// `workspace` is aligned to 64 bytes and no smaller than `workspace_bytes`.
   virtual void decode(const DecodeParams& params, Range chunks, float* nodes,
                       std::span<std::byte> workspace) const noexcept = 0;
+
+  /// The instruction whose rate limits this backend for caches of `dtype`, as "vdpbf16ps zmm".
+  virtual std::string_view product_instruction(DType dtype) const = 0;
+  /// Executes about `count` of them on registers, as fast as one core can, and returns the FLOPs
+  /// they did: what the machine's limit is measured with.
+  virtual double run_products(DType dtype, std::int64_t count) const noexcept = 0;
 };
 
 /// All backends compiled in, the fastest first.
