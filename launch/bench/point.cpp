@@ -37,8 +37,18 @@ std::int64_t Point::cache_bytes() const {
   return batch * blocks() * page_block_size * shape.d_qk * size_of(dtype);
 }
 
+double Point::memory_bytes() const {
+  const auto element = static_cast<double>(size_of(dtype));
+  const double slots = static_cast<double>(batch) * static_cast<double>(blocks()) *
+                       static_cast<double>(page_block_size);
+  const double query_rows =
+      static_cast<double>(batch) * static_cast<double>(query_len) * static_cast<double>(heads);
+  return element * (slots * static_cast<double>(shape.d_qk) +
+                    query_rows * static_cast<double>(shape.d_qk + shape.d_v));
+}
+
 double Point::kv_bytes() const {
-  return static_cast<double>(tokens()) * static_cast<double>(shape.d_qk * size_of(dtype));
+  return static_cast<double>(tokens() * shape.d_qk * size_of(dtype));
 }
 
 double Point::flops() const {

@@ -27,6 +27,8 @@ struct Point {
 
   /// Pages that one repeat reads, as bytes of pool: the last page of a request may be part empty.
   std::int64_t cache_bytes() const;
+  /// That, the queries and the results, as a double because it may be beyond all integers.
+  double memory_bytes() const;
   /// Cache rows read once for each request.
   double kv_bytes() const;
   /// 2 * rows * visible keys * (d_qk + d_v): multiplications and additions of the two products.
