@@ -22,13 +22,7 @@ void write_out(const std::string& text) {
   std::fflush(stdout);
 }
 
-ExitCode bench_command(const dist::Communicator& comm, const Options& options) {
-  if (comm.size() > 1) {
-    comm.together([&] {
-      throw InvalidArgument("ranks", std::to_string(comm.size()),
-                            "1: bench measures one process, with --threads on all its cores");
-    });
-  }
+ExitCode run(const Options& options) {
   std::optional<proto::AtomicFile> file;
   if (!options.output.empty()) file.emplace(options.output);
   const auto sink = [&file](const std::string& text) {
@@ -42,6 +36,12 @@ ExitCode bench_command(const dist::Communicator& comm, const Options& options) {
   const ExitCode code = bench::run_bench(options.bench, *report);
   if (file) file->commit();
   return code;
+}
+
+void check_ranks(const dist::Communicator& comm) {
+  if (comm.size() == 1) return;
+  throw InvalidArgument("ranks", std::to_string(comm.size()),
+                        "1: bench measures one process, on as many --threads as it has cores");
 }
 
 void add_grid(CLI::App& cmd, bench::Grid& grid) {
@@ -88,7 +88,10 @@ Command add_bench(CLI::App& app) {
       ->check(CLI::IsMember({"table", "csv", "json", "markdown"}))
       ->capture_default_str();
   cmd->add_option("-o,--output", options->output, "File to write instead of standard output");
-  return [options](const dist::Communicator& comm) { return bench_command(comm, *options); };
+  return [options](const dist::Communicator& comm) {
+    comm.together([&] { check_ranks(comm); });
+    return root_command([options] { return run(*options); })(comm);
+  };
 }
 
 }  // namespace mla::launch

@@ -61,8 +61,8 @@ void drop_large_points(std::vector<Point>& points, std::int64_t max_bytes,
   });
 }
 
-std::int64_t pool_bytes(const std::vector<Point>& points) {
-  std::int64_t bytes = cold_pool_bytes();
+std::int64_t pool_bytes(const std::vector<Point>& points, bool hot) {
+  std::int64_t bytes = hot ? 0 : cold_pool_bytes();
   for (const Point& point : points) bytes = std::max(bytes, point.cache_bytes());
   return bytes;
 }
@@ -96,7 +96,7 @@ class Bench {
   ExitCode run() {
     drop_large_points(points_, max_cache_, notes_);
     if (points_.empty()) return finish();
-    const std::int64_t bytes = pool_bytes(points_);
+    const std::int64_t bytes = pool_bytes(points_, options_.hot);
     spdlog::info("generating a cache of {}", mebibytes(bytes));
     Pool pool(bytes);
     pool.fill(points_[0].dtype);

@@ -10,8 +10,8 @@
 namespace mla::launch::bench {
 namespace {
 
-constexpr int kAttempts = 5;
-constexpr double kAttemptSeconds = 0.04;
+constexpr int kAttempts = 10;
+constexpr double kAttemptSeconds = 0.03;
 
 /// Reads all of `data`. Eight sums at a time, so that additions do not wait for one another.
 std::uint64_t sum_of(std::span<const std::uint64_t> data) {

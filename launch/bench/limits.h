@@ -44,7 +44,7 @@ struct Limits {
   std::optional<Roofline> roofline(const Point& point, const kernels::Backend& backend) const;
 };
 
-/// Measures everything that the points need, about a quarter of a second for each limit: the best
+/// Measures everything that the points need, about a third of a second for each limit: the best
 /// of several attempts.
 Limits measure_limits(std::span<const Point> points,
                       std::span<const kernels::Backend* const> backends, const Pool& pool);

@@ -12,8 +12,11 @@ namespace {
 constexpr std::int64_t kMostRounds = 1000;
 constexpr std::int64_t kMostPairedRounds = 25;
 
-// Libraries keep their idle threads spinning for some milliseconds, which would slow the next one.
+// Libraries keep their idle threads spinning for some milliseconds, which would slow the next one;
+// then its own threads sleep, and when they wake the system needs a while to spread them over
+// cores.
 constexpr auto kSettling = std::chrono::milliseconds(30);
+constexpr double kWaking = 0.01;
 
 double median_of(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
@@ -26,6 +29,13 @@ double timed_run(Contender& contender) {
   const dist::Stopwatch watch;
   contender.run();
   return watch.seconds();
+}
+
+/// Lets the threads of other contenders fall asleep and those of this one wake up.
+void wake(Contender& contender) {
+  std::this_thread::sleep_for(kSettling);
+  const dist::Stopwatch watch;
+  while (watch.seconds() < kWaking) timed_run(contender);
 }
 
 }  // namespace
@@ -52,7 +62,7 @@ std::vector<Timing> measure(std::span<const std::unique_ptr<Contender>> contende
   for (std::int64_t round = -1; round < most; ++round) {
     if (round >= policy.repeats && total >= enough) break;
     for (std::size_t i = 0; i < contenders.size(); ++i) {
-      if (paired) std::this_thread::sleep_for(kSettling);
+      if (paired) wake(*contenders[i]);
       const double seconds = timed_run(*contenders[i]);
       if (round < 0) continue;
       timings[i].seconds.push_back(seconds);

@@ -71,6 +71,18 @@ struct Lane {
   Product values;
 };
 
+/// The number of OpenMP threads that the library takes, for as long as this lives.
+class Threads {
+ public:
+  explicit Threads(int count) : before_(omp_get_max_threads()) { omp_set_num_threads(count); }
+  ~Threads() { omp_set_num_threads(before_); }
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+
+ private:
+  int before_;
+};
+
 class OneDnn final : public TwoProducts {
  public:
   OneDnn(const Workload& workload, const Pool& pool, bool hot)
@@ -78,14 +90,16 @@ class OneDnn final : public TwoProducts {
                     SoftmaxThreads::kOpenMp),
         cache_(pool.elements().data()),
         engine_(dnnl::engine::kind::cpu, 0) {
-    // Primitives are planned for the threads that they will have.
-    const int threads = omp_get_max_threads();
-    omp_set_num_threads(requests_over_threads() ? 1 : point().threads);
+    const Threads threads(library_threads());  // primitives are planned for them
     for (int i = 0; i < lanes(); ++i) by_lane_.emplace_back(engine_, point(), score_stride());
-    omp_set_num_threads(threads);
   }
 
   std::string name() const override { return "onednn"; }
+
+  void run() override {
+    const Threads threads(library_threads());
+    TwoProducts::run();
+  }
 
  protected:
   void compute_scores(int lane, std::int64_t request, std::int64_t first, float* scores) override {

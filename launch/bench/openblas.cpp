@@ -28,7 +28,7 @@ class OpenBlas final : public TwoProducts {
 
   void prepare() override {
     TwoProducts::prepare();
-    openblas_set_num_threads(requests_over_threads() ? 1 : point().threads);
+    openblas_set_num_threads(library_threads());
   }
 
  protected:

@@ -16,7 +16,7 @@ namespace mla::launch::bench {
 class TwoProducts : public Contender {
  public:
   void prepare() override;
-  void run() final;
+  void run() override;
   kernels::Comparison check() const final;
 
  protected:
@@ -40,6 +40,7 @@ class TwoProducts : public Contender {
 
   /// True where each thread has requests of its own.
   bool requests_over_threads() const { return lanes_ > 1 || point().threads == 1; }
+  int library_threads() const { return requests_over_threads() ? 1 : point().threads; }
   int lanes() const { return lanes_; }
   const Point& point() const { return workload_.point; }
   const Workload& workload() const { return workload_; }
