@@ -76,7 +76,7 @@ Header make_header(const BenchOptions& options, std::int64_t pool) {
       {"cache", options.hot
                     ? "hot: every repeat reads the same pages"
                     : fmt::format("cold: every repeat reads other pages of {}", mebibytes(pool))}};
-  if (options.peers) {
+  if (options.peers && !peer_versions().empty()) {
     header.emplace_back("peers",
                         fmt::format("{}; contiguous cache", fmt::join(peer_versions(), ", ")));
   }

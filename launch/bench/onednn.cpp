@@ -1,11 +1,16 @@
 #include "launch/bench/onednn.h"
 
+#ifdef MLA_HAVE_ONEDNN
 #include <dnnl.hpp>
 #include <omp.h>
 
 #include "launch/bench/two_products.h"
+#endif
 
 namespace mla::launch::bench {
+
+#ifdef MLA_HAVE_ONEDNN
+
 namespace {
 
 using dnnl::memory;
@@ -138,5 +143,18 @@ std::string onednn_version() {
   return "oneDNN " + std::to_string(v.major) + "." + std::to_string(v.minor) + "." +
          std::to_string(v.patch);
 }
+
+#else
+
+std::unique_ptr<Contender> make_onednn(const Workload&, const Pool&, bool, std::string& why) {
+  why = "is not in this build";
+  return nullptr;
+}
+
+std::string onednn_version() {
+  return {};
+}
+
+#endif
 
 }  // namespace mla::launch::bench

@@ -1,10 +1,15 @@
 #include "launch/bench/openblas.h"
 
+#ifdef MLA_HAVE_OPENBLAS
 #include <cblas.h>
 
 #include "launch/bench/two_products.h"
+#endif
 
 namespace mla::launch::bench {
+
+#ifdef MLA_HAVE_OPENBLAS
+
 namespace {
 
 constexpr int kParallelByOpenMp = 2;
@@ -69,5 +74,18 @@ std::string openblas_version() {
   const std::string config = openblas_get_config();  // "OpenBLAS 0.3.21 DYNAMIC_ARCH ..."
   return config.substr(0, config.find(' ', config.find(' ') + 1));
 }
+
+#else
+
+std::unique_ptr<Contender> make_openblas(const Workload&, const Pool&, const float*, std::int64_t,
+                                         bool) {
+  return nullptr;
+}
+
+std::string openblas_version() {
+  return {};
+}
+
+#endif
 
 }  // namespace mla::launch::bench

@@ -2,15 +2,8 @@
 
 #include <algorithm>
 
-#include <fmt/format.h>
-
-#include "core/range.h"
-#ifdef MLA_HAVE_OPENBLAS
-#include "launch/bench/openblas.h"
-#endif
-#ifdef MLA_HAVE_ONEDNN
 #include "launch/bench/onednn.h"
-#endif
+#include "launch/bench/openblas.h"
 
 namespace mla::launch::bench {
 
@@ -29,52 +22,40 @@ const float* Peers::widened(std::int64_t elements) {
   return static_cast<const float*>(widened_.data());
 }
 
-std::vector<std::unique_ptr<Contender>> Peers::contenders(
-    [[maybe_unused]] const Workload& workload, [[maybe_unused]] std::vector<std::string>& notes) {
+std::vector<std::unique_ptr<Contender>> Peers::contenders(const Workload& workload,
+                                                          std::vector<std::string>& notes) {
   std::vector<std::unique_ptr<Contender>> peers;
-#ifdef MLA_HAVE_OPENBLAS
   const std::int64_t needed = workload.point.tokens() * workload.point.shape.d_qk;
   if (4 * needed > max_cache_bytes_) {
-    notes.push_back(fmt::format("openblas: left out, its fp32 cache is {} bytes", 4 * needed));
-  } else {
+    notes.push_back("openblas: left out for --max-cache, in fp32: " + to_string(workload.point));
+  } else if (!openblas_version().empty()) {
     const std::int64_t elements = std::min(static_cast<std::int64_t>(pool_.elements().size()),
                                            std::max(needed, cold_pool_bytes() / 4));
     peers.push_back(make_openblas(workload, pool_, widened(elements), elements, hot_));
   }
-#endif
-#ifdef MLA_HAVE_ONEDNN
   std::string why;
   if (auto peer = make_onednn(workload, pool_, hot_, why)) {
     peers.push_back(std::move(peer));
   } else {
     notes.push_back("onednn: " + why);
   }
-#endif
   return peers;
 }
 
 std::string missing_peers() {
   std::string missing;
-#ifndef MLA_HAVE_OPENBLAS
-  missing += "OpenBLAS (libopenblas-dev)";
-#endif
-#ifndef MLA_HAVE_ONEDNN
-  if (!missing.empty()) missing += " and ";
-  missing += "oneDNN (libdnnl-dev)";
-#endif
+  if (openblas_version().empty()) missing = "OpenBLAS (libopenblas-dev)";
+  if (onednn_version().empty()) {
+    missing += missing.empty() ? "oneDNN (libdnnl-dev)" : " and oneDNN (libdnnl-dev)";
+  }
   if (missing.empty()) return {};
   return "--peers: this build lacks " + missing +
          "; install what is missing and run cmake again (docs/building.md)";
 }
 
 std::vector<std::string> peer_versions() {
-  std::vector<std::string> versions;
-#ifdef MLA_HAVE_OPENBLAS
-  versions.push_back(openblas_version());
-#endif
-#ifdef MLA_HAVE_ONEDNN
-  versions.push_back(onednn_version());
-#endif
+  std::vector<std::string> versions{openblas_version(), onednn_version()};
+  std::erase(versions, "");
   return versions;
 }
 
