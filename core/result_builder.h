@@ -1,5 +1,6 @@
 #pragma once
 
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -20,6 +21,10 @@ class ResultBuilder {
   /// Normalises the root partial of `item` into its rows. Distinct items may be finished by
   /// different threads at the same time.
   void finish(const WorkItem& item, const PartialView& root);
+
+  /// The slices as they are now, by request, then by heads.
+  std::span<ResultSlice> slices() { return slices_; }
+  std::span<const ResultSlice> slices() const { return slices_; }
 
   /// The slices, by request, then by heads.
   std::vector<ResultSlice> take() { return std::move(slices_); }

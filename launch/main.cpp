@@ -30,6 +30,7 @@ ExitCode dispatch(const mla::dist::Communicator& comm, int argc, char** argv) {
   app.require_subcommand(1);
 
   std::map<std::string, mla::launch::Command> commands;
+  commands["bench"] = mla::launch::add_bench(app);
   commands["decode"] = mla::launch::add_decode(app);
   commands["make-batch"] = mla::launch::add_make_batch(app);
   commands["inspect"] = mla::launch::add_inspect(app);
@@ -40,7 +41,8 @@ ExitCode dispatch(const mla::dist::Communicator& comm, int argc, char** argv) {
   comm.together([&] {  // config files and the environment may differ between nodes
     const std::string first = argc > 1 ? argv[1] : "none";
     if (!first.starts_with('-') && !commands.contains(first)) {
-      throw mla::InvalidArgument("command", first, "decode, make-batch, inspect, plan or verify");
+      throw mla::InvalidArgument("command", first,
+                                 "bench, decode, make-batch, inspect, plan or verify");
     }
     try {
       app.parse(argc, argv);

@@ -1,35 +1,16 @@
 #include <filesystem>
-#include <fstream>
 #include <string>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
-#include <unistd.h>
 
 #include "core/build_info.h"
 #include "launch/decode_job.h"
+#include "launch/machine.h"
 #include "proto/batch_file.h"
 #include "proto/file_io.h"
 
 namespace mla::launch {
-namespace {
-
-std::string cpu_model() {
-  std::ifstream cpuinfo("/proc/cpuinfo");
-  for (std::string line; std::getline(cpuinfo, line);) {
-    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
-  }
-  return "unknown";
-}
-
-std::string host_name() {
-  char name[256] = {};
-  gethostname(name, sizeof name - 1);
-  return name;
-}
-
-}  // namespace
-
 void write_manifest(const DecodeOptions& options, const Batch& batch, const Partition& partition,
                     const Placement& placement, const kernels::Backend& backend,
                     const DecodeReport& report) {

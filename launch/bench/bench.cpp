@@ -1,0 +1,173 @@
+#include "launch/bench/bench.h"
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include <fmt/format.h>
+#include <omp.h>
+#include <spdlog/spdlog.h>
+
+#include "core/build_info.h"
+#include "kernels/backend.h"
+#include "launch/bench/decode_contender.h"
+#include "launch/bench/peers.h"
+#include "launch/bench/pool.h"
+#include "launch/machine.h"
+
+namespace mla::launch::bench {
+namespace {
+
+std::string mebibytes(std::int64_t bytes) {
+  return fmt::format("{} MiB", bytes >> 20);
+}
+
+using Backends = std::vector<const kernels::Backend*>;
+
+Backends choose_backends(const std::string& text) {
+  Backends chosen;
+  if (text == "all") {
+    for (const kernels::Backend* backend : kernels::backends()) {
+      const bool usable = backend->why_unavailable().empty();
+      if (usable && backend->name() != "reference") chosen.push_back(backend);
+    }
+    return chosen;
+  }
+  for (const std::string& name : parse_names("--backend", text)) {
+    chosen.push_back(&kernels::find_backend(name));
+  }
+  return chosen;
+}
+
+std::int64_t max_cache_bytes(const BenchOptions& options) {
+  const std::int64_t limit = std::min(std::int64_t{8} << 30, memory_bytes() / 2);
+  if (options.max_cache.empty()) return limit;
+  // In MiB, so that 8k is 8 GiB and a byte more is no question.
+  return parse_size("--max-cache", options.max_cache, std::int64_t{1} << 30) << 20;
+}
+
+/// Takes out the points that need more memory than allowed and says so in `notes`.
+void drop_large_points(std::vector<Point>& points, std::int64_t max_bytes,
+                       std::vector<std::string>& notes) {
+  std::erase_if(points, [&](const Point& point) {
+    const bool drop = point.memory_bytes() > static_cast<double>(max_bytes);
+    if (drop) {
+      notes.push_back(
+          fmt::format("left out for --max-cache {}: {}", max_bytes >> 20, to_string(point)));
+      spdlog::info("{}", notes.back());
+    }
+    return drop;
+  });
+}
+
+std::int64_t pool_bytes(const std::vector<Point>& points, bool hot) {
+  std::int64_t bytes = hot ? 0 : cold_pool_bytes();
+  for (const Point& point : points) bytes = std::max(bytes, point.cache_bytes());
+  return bytes;
+}
+
+Header make_header(const BenchOptions& options, std::int64_t pool) {
+  Header header = {
+      {"meshmla", build_summary()},
+      {"date", date_today()},
+      {"host", host_name()},
+      {"cpu", fmt::format("{}, {} core(s) to run on", cpu_model(), omp_get_num_procs())},
+      {"cache", options.hot
+                    ? "hot: every repeat reads the same pages"
+                    : fmt::format("cold: every repeat reads other pages of {}", mebibytes(pool))}};
+  if (options.peers && !peer_versions().empty()) {
+    header.emplace_back("peers",
+                        fmt::format("{}; contiguous cache", fmt::join(peer_versions(), ", ")));
+  }
+  return header;
+}
+
+/// One run over all points.
+class Bench {
+ public:
+  Bench(const BenchOptions& options, Report& report)
+      : options_(options),
+        report_(report),
+        backends_(choose_backends(options.backends)),
+        points_(make_points(options.grid)),
+        max_cache_(max_cache_bytes(options)) {}
+
+  ExitCode run() {
+    drop_large_points(points_, max_cache_, notes_);
+    if (points_.empty()) return finish();
+    const std::int64_t bytes = pool_bytes(points_, options_.hot);
+    spdlog::info("generating a cache of {}", mebibytes(bytes));
+    Pool pool(bytes);
+    pool.fill(points_[0].dtype);
+    if (options_.limits) {
+      spdlog::info("measuring the machine's limits");
+      limits_ = measure_limits(points_, backends_, pool);
+    }
+    report_.begin(make_header(options_, bytes), limits_);
+    std::optional<Peers> peers;
+    for (std::size_t i = 0; i < points_.size(); ++i) {
+      if (points_[i].dtype != pool.dtype()) {
+        pool.fill(points_[i].dtype);
+        peers.reset();
+      }
+      if (options_.peers && !peers) peers.emplace(pool, max_cache_, options_.hot);
+      spdlog::info("{} of {}: {}", i + 1, points_.size(), to_string(points_[i]));
+      measure_point(points_[i], pool, peers ? &*peers : nullptr);
+    }
+    return finish();
+  }
+
+ private:
+  void measure_point(const Point& point, const Pool& pool, Peers* peers) {
+    const Workload workload(point);
+    std::vector<std::unique_ptr<Contender>> contenders;
+    for (const kernels::Backend* backend : backends_) {
+      contenders.push_back(
+          std::make_unique<DecodeContender>(workload, pool, *backend, options_.hot));
+    }
+    if (peers != nullptr) {
+      for (auto& peer : peers->contenders(workload, notes_)) contenders.push_back(std::move(peer));
+    }
+    const std::vector<Timing> timings = measure(contenders, options_.repeats);
+    for (std::size_t i = 0; i < contenders.size(); ++i) {
+      const bool is_peer = i >= backends_.size();
+      Row row{.point = point,
+              .name = contenders[i]->name(),
+              .is_peer = is_peer,
+              .timing = timings[i],
+              .roofline = {},
+              .speedup = {},
+              .check = contenders[i]->check()};
+      if (is_peer) row.speedup = speed_ratio(timings[0], timings[i]);
+      if (!is_peer) row.roofline = limits_.roofline(point, *backends_[i]);
+      if (!row.check.pass) code_ = ExitCode::kVerificationFailed;
+      report_.add(row);
+    }
+  }
+
+  ExitCode finish() {
+    std::sort(notes_.begin(), notes_.end());
+    notes_.erase(std::unique(notes_.begin(), notes_.end()), notes_.end());
+    report_.end(notes_);
+    return code_;
+  }
+
+  const BenchOptions& options_;
+  Report& report_;
+  Backends backends_;
+  std::vector<Point> points_;
+  std::int64_t max_cache_;
+  Limits limits_;
+  std::vector<std::string> notes_;
+  ExitCode code_ = ExitCode::kDone;
+};
+
+}  // namespace
+
+ExitCode run_bench(const BenchOptions& options, Report& report) {
+  if (options.peers && !missing_peers().empty()) spdlog::warn("{}", missing_peers());
+  return Bench(options, report).run();
+}
+
+}  // namespace mla::launch::bench

@@ -1,0 +1,70 @@
+#include "launch/bench/decode_contender.h"
+
+#include <cstring>
+
+namespace mla::launch::bench {
+namespace {
+
+constexpr int kAllOnes = 0xff;  // a NaN in every floating-point type
+
+float element_at(const std::byte* out, std::int64_t i, DType dtype) {
+  std::uint16_t bits = 0;
+  std::memcpy(&bits, out + 2 * i, sizeof bits);
+  return dtype == DType::kBf16 ? to_float(Bf16{bits}) : to_float(Fp16{bits});
+}
+
+}  // namespace
+
+DecodeContender::DecodeContender(const Workload& workload, const Pool& pool,
+                                 const kernels::Backend& backend, bool hot)
+    : workload_(workload),
+      backend_(backend),
+      hot_(hot),
+      pages_(static_cast<std::int64_t>(pool.elements().size()) / workload.batch.page_elements()),
+      inputs_(
+          workload.inputs(pool.view(workload.point.page_block_size, workload.point.shape.d_qk))),
+      partition_(make_partition(workload.batch, {ShardMode::Kind::kBatch}, 1)),
+      plan_(make_split_plan(workload.batch, partition_.pieces_of(0), workload.point.threads)),
+      results_(workload.batch, partition_, 0),
+      decoder_(workload.batch, plan_, backend) {
+  choose_pages();
+}
+
+void DecodeContender::choose_pages() {
+  for (kernels::PieceInputs& piece : inputs_.pieces) {
+    piece.block_table = pages_.deal(workload_.point.blocks());
+  }
+}
+
+void DecodeContender::prepare() {
+  if (!hot_) choose_pages();
+  const auto slices = results_.slices();
+  const auto count = static_cast<std::int64_t>(slices.size());
+#pragma omp parallel for num_threads(workload_.point.threads)
+  for (std::int64_t i = 0; i < count; ++i) {
+    std::memset(slices[i].out.data(), kAllOnes, slices[i].out.size());
+    std::memset(slices[i].lse.data(), kAllOnes, slices[i].lse.size() * sizeof(float));
+  }
+}
+
+void DecodeContender::run() {
+  decoder_.run(inputs_, results_);
+}
+
+kernels::Comparison DecodeContender::check() const {
+  return check_sample(workload_, inputs_, [this](std::int64_t request, std::int64_t row) {
+    return read_row(request, row);
+  });
+}
+
+RowResult DecodeContender::read_row(std::int64_t request, std::int64_t row) const {
+  const ResultSlice& slice = results_.slices()[request];
+  const std::int64_t d_v = workload_.point.shape.d_v;
+  RowResult result{.out = std::vector<float>(d_v), .lse = slice.lse[row]};
+  for (std::int64_t i = 0; i < d_v; ++i) {
+    result.out[i] = element_at(slice.out.data(), row * d_v + i, workload_.batch.out_dtype);
+  }
+  return result;
+}
+
+}  // namespace mla::launch::bench

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <algorithm>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "launch/bench/point.h"
+#include "launch/bench/pool.h"
+
+namespace mla::launch::bench {
+
+/// How fast the products of `backend` are at most: its limiting instruction executed from
+/// registers, on `threads` threads at once.
+struct ProductLimit {
+  const kernels::Backend* backend = nullptr;
+  DType dtype = DType::kBf16;
+  int threads = 1;
+  double flops_per_second = 0;
+};
+
+/// How fast memory can be read: a streaming sum, `threads` threads at once.
+struct MemoryLimit {
+  int threads = 1;
+  double bytes_per_second = 0;
+};
+
+/// What a point cannot be faster than.
+struct Roofline {
+  double compute_seconds = 0;
+  double memory_seconds = 0;
+
+  double seconds() const { return std::max(compute_seconds, memory_seconds); }
+  bool compute_binds() const { return compute_seconds >= memory_seconds; }
+};
+
+/// What the machine can do, as measured.
+struct Limits {
+  std::vector<ProductLimit> products;
+  std::vector<MemoryLimit> memory;
+
+  /// Of `point` on `backend`; nothing where that was not measured.
+  std::optional<Roofline> roofline(const Point& point, const kernels::Backend& backend) const;
+};
+
+/// Measures everything that the points need, about a third of a second for each limit: the best
+/// of several attempts.
+Limits measure_limits(std::span<const Point> points,
+                      std::span<const kernels::Backend* const> backends, const Pool& pool);
+
+}  // namespace mla::launch::bench

@@ -1,0 +1,243 @@
+#include "launch/bench/report.h"
+
+#include <cstddef>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+namespace mla::launch::bench {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// One property of a row: its name in files, its title and width in tables, and how a table shows
+/// it.
+struct Column {
+  const char* key;
+  const char* title;
+  int width;
+  Json (*value)(const Row&);
+  std::string (*text)(const Json&);
+};
+
+std::string plain(const Json& value) {
+  return value.is_string() ? value.get<std::string>() : value.dump();
+}
+
+template <int kDigits>
+std::string fixed(const Json& value) {
+  return fmt::format("{:.{}f}", value.get<double>(), kDigits);
+}
+
+std::string milliseconds(const Json& value) {
+  return fmt::format("{:.3f}", 1e3 * value.get<double>());
+}
+
+std::string percent(const Json& value) {
+  return fmt::format("{:.0f}%", 100 * value.get<double>());
+}
+
+std::string times(const Json& value) {
+  return fmt::format("{:.2f}x", value.get<double>());
+}
+
+Json optional(const std::optional<double>& value) {
+  return value ? Json(*value) : Json(nullptr);
+}
+
+std::string check_text(const Row& row) {
+  return row.check.pass ? "right" : "WRONG: " + kernels::to_string(row.check);
+}
+
+std::vector<Column> columns(bool peers) {
+  std::vector<Column> list = {
+      {"name", "name", 9, [](const Row& r) { return Json(r.name); }, plain},
+      {"dtype", "dtype", 5, [](const Row& r) { return Json(name_of(r.point.dtype)); }, plain},
+      {"d_qk", "d_qk", 4, [](const Row& r) { return Json(r.point.shape.d_qk); }, plain},
+      {"d_v", "d_v", 4, [](const Row& r) { return Json(r.point.shape.d_v); }, plain},
+      {"heads", "heads", 5, [](const Row& r) { return Json(r.point.heads); }, plain},
+      {"s_q", "s_q", 3, [](const Row& r) { return Json(r.point.query_len); }, plain},
+      {"batch", "batch", 5, [](const Row& r) { return Json(r.point.batch); }, plain},
+      {"seqlen", "seqlen", 7, [](const Row& r) { return Json(r.point.context_len); }, plain},
+      {"threads", "threads", 7, [](const Row& r) { return Json(r.point.threads); }, plain},
+      {"repeats", "repeats", 7, [](const Row& r) { return Json(r.timing.seconds.size()); }, plain},
+      {"median_s", "ms", 9, [](const Row& r) { return Json(r.timing.median()); }, milliseconds},
+      {"min_s", "min", 9, [](const Row& r) { return Json(r.timing.min()); }, milliseconds},
+      {"max_s", "max", 9, [](const Row& r) { return Json(r.timing.max()); }, milliseconds},
+      {"gflops", "GFLOP/s", 8, [](const Row& r) { return Json(r.gflops()); }, fixed<1>},
+      {"kv_gbytes", "KV GB/s", 7, [](const Row& r) { return Json(r.kv_gbytes()); }, fixed<2>},
+      {"of_limit", "limit", 5, [](const Row& r) { return optional(r.of_limit()); }, percent},
+      {"binds", "by", 5,
+       [](const Row& r) {
+         if (!r.roofline) return Json(nullptr);
+         return Json(r.roofline->compute_binds() ? "flops" : "bytes");
+       },
+       plain}};
+  if (peers) {
+    list.push_back(
+        {"ours_faster", "ours is", 8, [](const Row& r) { return optional(r.speedup); }, times});
+  }
+  list.push_back({"check", "check", 5, [](const Row& r) { return Json(check_text(r)); }, plain});
+  return list;
+}
+
+std::string limits_lines(const Limits& limits, const char* begin) {
+  std::string text;
+  for (const MemoryLimit& m : limits.memory) {
+    text += fmt::format("{}reads: {:.1f} GB/s on {} thread(s)\n", begin, 1e-9 * m.bytes_per_second,
+                        m.threads);
+  }
+  for (const ProductLimit& p : limits.products) {
+    text += fmt::format("{}{} {}: {:.0f} GFLOP/s of {} on {} thread(s)\n", begin, p.backend->name(),
+                        name_of(p.dtype), 1e-9 * p.flops_per_second,
+                        p.backend->product_instruction(p.dtype), p.threads);
+  }
+  return text;
+}
+
+std::string header_lines(const Header& header, const char* begin) {
+  std::string text;
+  for (const auto& [key, value] : header) text += fmt::format("{}{}: {}\n", begin, key, value);
+  return text;
+}
+
+std::string note_lines(const std::vector<std::string>& notes, const char* begin) {
+  std::string text;
+  for (const std::string& note : notes) text += fmt::format("{}{}\n", begin, note);
+  return text;
+}
+
+/// Rows of cells, with or without a frame.
+class TableReport final : public Report {
+ public:
+  struct Style {
+    const char* line;     // before each line of the header and the notes
+    const char* between;  // cells
+    const char* first;    // before the first cell of a row
+    const char* last;     // after the last
+    bool rule;            // under the titles
+  };
+
+  TableReport(Style style, bool peers, Sink sink)
+      : Report(std::move(sink)), style_(style), columns_(columns(peers)) {}
+
+  void begin(const Header& header, const Limits& limits) override {
+    std::vector<std::string> titles;
+    std::vector<std::string> rules;
+    for (const Column& column : columns_) {
+      titles.push_back(fmt::format("{:>{}}", column.title, column.width));
+      rules.push_back(std::string(column.width - 1, '-') + ":");
+    }
+    write(header_lines(header, style_.line) + limits_lines(limits, style_.line) + "\n" +
+          line_of(titles) + (style_.rule ? line_of(rules) : ""));
+  }
+
+  void add(const Row& row) override {
+    std::vector<std::string> cells;
+    for (const Column& column : columns_) {
+      const Json value = column.value(row);
+      const std::string text = value.is_null() ? "-" : column.text(value);
+      cells.push_back(fmt::format("{:>{}}", text, column.width));
+    }
+    write(line_of(cells));
+  }
+
+  void end(const std::vector<std::string>& notes) override {
+    if (!notes.empty()) write(fmt::format("\n{}", note_lines(notes, style_.line)));
+  }
+
+ private:
+  std::string line_of(const std::vector<std::string>& cells) const {
+    return style_.first + fmt::format("{}", fmt::join(cells, style_.between)) + style_.last + "\n";
+  }
+
+  Style style_;
+  std::vector<Column> columns_;
+};
+
+/// Titles, then values at full precision; what is not a row begins with '#'.
+class CsvReport final : public Report {
+ public:
+  using Report::Report;
+
+  void begin(const Header& header, const Limits& limits) override {
+    std::vector<std::string> keys;
+    for (const Column& column : columns_) keys.emplace_back(column.key);
+    write(header_lines(header, "# ") + limits_lines(limits, "# ") +
+          fmt::format("{}\n", fmt::join(keys, ",")));
+  }
+
+  void add(const Row& row) override {
+    std::vector<std::string> cells;
+    for (const Column& column : columns_) {
+      const Json value = column.value(row);
+      const std::string text = value.is_null() ? "" : plain(value);
+      cells.push_back(text.find(',') == std::string::npos ? text : '"' + text + '"');
+    }
+    write(fmt::format("{}\n", fmt::join(cells, ",")));
+  }
+
+  void end(const std::vector<std::string>& notes) override { write(note_lines(notes, "# ")); }
+
+ private:
+  std::vector<Column> columns_ = columns(true);
+};
+
+/// One object, written at the end.
+class JsonReport final : public Report {
+ public:
+  using Report::Report;
+
+  void begin(const Header& header, const Limits& limits) override {
+    for (const auto& [key, value] : header) json_["header"][key] = value;
+    json_["limits"] = {{"reads", Json::array()}, {"products", Json::array()}};
+    for (const MemoryLimit& m : limits.memory) {
+      json_["limits"]["reads"].push_back(
+          {{"threads", m.threads}, {"gbytes", 1e-9 * m.bytes_per_second}});
+    }
+    for (const ProductLimit& p : limits.products) {
+      json_["limits"]["products"].push_back(
+          {{"backend", p.backend->name()},
+           {"dtype", name_of(p.dtype)},
+           {"instruction", p.backend->product_instruction(p.dtype)},
+           {"threads", p.threads},
+           {"gflops", 1e-9 * p.flops_per_second}});
+    }
+    json_["rows"] = Json::array();
+  }
+
+  void add(const Row& row) override {
+    Json& object = json_["rows"].emplace_back(Json::object());
+    for (const Column& column : columns_) object[column.key] = column.value(row);
+    object["page"] = row.point.page_block_size;
+    object["chunk"] = row.point.chunk_tokens;
+    object["seconds"] = row.timing.seconds;
+  }
+
+  void end(const std::vector<std::string>& notes) override {
+    json_["notes"] = notes;
+    write(json_.dump(2) + "\n");
+  }
+
+ private:
+  Json json_;
+  std::vector<Column> columns_ = columns(true);
+};
+
+}  // namespace
+
+std::optional<double> Row::of_limit() const {
+  if (!roofline) return std::nullopt;
+  return roofline->seconds() / timing.median();
+}
+
+std::unique_ptr<Report> make_report(const std::string& format, bool peers, Report::Sink sink) {
+  if (format == "csv") return std::make_unique<CsvReport>(std::move(sink));
+  if (format == "json") return std::make_unique<JsonReport>(std::move(sink));
+  const TableReport::Style style = format == "markdown"
+                                       ? TableReport::Style{"- ", " | ", "| ", " |", true}
+                                       : TableReport::Style{"", " ", "", "", false};
+  return std::make_unique<TableReport>(style, peers, std::move(sink));
+}
+
+}  // namespace mla::launch::bench

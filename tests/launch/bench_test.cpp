@@ -1,0 +1,75 @@
+// What a person sees of `meshmla bench`. Contents and speed are not its matter.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "tests/launch/run_command.h"
+
+namespace mla::launch {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+constexpr const char* kQuick =
+    "bench --hot --heads 4 --seqlen 100,200 --shape 48/32 --repeats 1 --seconds 0 ";
+
+TEST(Bench, PrintsARowForEachPointAndNothingElseOnStandardOutput) {
+  const CommandResult result =
+      run_meshmla(0, std::string(kQuick) + "--batch 2 --no-limits --format json");
+  EXPECT_EQ(result.exit_code, 0);
+  const auto json = nlohmann::json::parse(result.output);
+  ASSERT_EQ(json["rows"].size(), 2U);
+  EXPECT_EQ(json["rows"][1]["seqlen"], 200);
+  EXPECT_EQ(json["rows"][1]["check"], "right");
+}
+
+TEST(Bench, ComparesWithTheMachinesLimitsUnlessToldNotTo) {
+  const CommandResult result = run_meshmla(0, std::string(kQuick) + "--threads 1");
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_THAT(result.output, HasSubstr("reads: "));
+  EXPECT_THAT(result.output, HasSubstr("on 1 thread(s)"));
+  EXPECT_THAT(run_meshmla(0, std::string(kQuick) + "--no-limits").output,
+              testing::Not(HasSubstr("reads: ")));
+}
+
+TEST(Bench, WritesAFile) {
+  const TemporaryFolder folder;
+  const CommandResult result = run_meshmla(
+      1, std::string(kQuick) + "--no-limits --format csv --output " + folder / "rows.csv");
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_EQ(result.output, "");
+  EXPECT_THAT(folder.files(), ElementsAre("rows.csv"));
+  EXPECT_THAT(read_file(folder / "rows.csv"), HasSubstr("\nname,dtype,"));
+}
+
+TEST(Bench, SaysWhichPointsItLeavesOut) {
+  const CommandResult result =
+      run_meshmla(0, std::string(kQuick) + "--no-limits --batch 1,16k --max-cache 1");
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_THAT(result.output, HasSubstr("left out for --max-cache 1: bf16 48/32, 4 heads, batch "
+                                       "16384 of 100 tokens"));
+}
+
+TEST(Bench, RefusesWhatItCannotMeasureInOneLine) {
+  const auto error_of = [](int ranks, const std::string& options) {
+    const CommandResult result = run_meshmla(ranks, "bench " + options);
+    EXPECT_EQ(result.exit_code, 2) << options;
+    EXPECT_EQ(result.output, "") << options;
+    return result.errors;
+  };
+  EXPECT_THAT(error_of(0, "--heads 16,,128"),
+              ElementsAre("meshmla: error: --heads: '16,,128'; expected a comma-separated list"));
+  EXPECT_THAT(error_of(1, "--seqlen 1k..8k"),
+              ElementsAre("meshmla: error: --seqlen: '1k..8k'; expected sizes of 1 to 2^40 such as "
+                          "16, 4k, 1k..128k*2 or 16..64+16"));
+  EXPECT_THAT(error_of(0, "--backend abacus"), ElementsAre(HasSubstr("--backend: abacus;")));
+  EXPECT_THAT(error_of(0, "--dtype fp32"),
+              ElementsAre("meshmla: error: --dtype: 'fp32'; expected bf16 or fp16"));
+  EXPECT_THAT(error_of(3, ""), ElementsAre("meshmla: error: ranks: 3; expected 1: bench measures "
+                                           "one process, on as many --threads as it has cores"));
+}
+
+}  // namespace
+}  // namespace mla::launch
