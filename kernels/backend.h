@@ -16,6 +16,15 @@
 
 namespace mla::kernels {
 
+class ProjectionKernel;
+
+/// Memory that the caller reads after a call. A backend may prefetch it into its cache, evenly
+/// while it works on the call's last `tokens` tokens; it never reads it.
+struct ReadNext {
+  std::span<const std::byte> bytes;
+  std::int64_t tokens = 0;
+};
+
 /// Some query rows of one request that read one KV head, and the cache they read: what a kernel
 /// needs to compute any chunk of it. Plain data; nothing is owned.
 struct DecodeParams {
@@ -37,6 +46,7 @@ struct DecodeParams {
   bool causal = true;
 
   std::atomic<std::int64_t>* chunks_done = nullptr;  ///< raised after each chunk; may be null
+  ReadNext next;                                     ///< may be empty
 
   std::int64_t num_chunks() const { return ceil_div(context_len, chunk_tokens); }
   /// Query row `row` (of `rows`), d_qk elements.
@@ -75,6 +85,10 @@ class Backend {
   /// `workspace` is aligned to 64 bytes and no smaller than `workspace_bytes`.
   virtual void decode(const DecodeParams& params, Range chunks, float* nodes,
                       std::span<std::byte> workspace) const noexcept = 0;
+
+  /// How this backend multiplies by per-head matrices of `dtype`, bf16 or fp16: fp32 in portable
+  /// C++ unless it has a kernel of its own.
+  virtual const ProjectionKernel& projection_kernel(DType dtype) const;
 };
 
 /// All backends compiled in, the fastest first.

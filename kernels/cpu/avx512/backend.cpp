@@ -4,6 +4,7 @@
 
 #ifdef MLA_HAVE_AVX512
 #include "kernels/cpu/avx512/decode.h"
+#include "kernels/cpu/avx512/project.h"
 #include "kernels/fold_decode.h"
 #endif
 
@@ -44,6 +45,10 @@ class Avx512 final : public Backend {
     } else {
       decode_fp16(params, chunks, nodes, scratch);
     }
+  }
+
+  const ProjectionKernel& projection_kernel(DType dtype) const override {
+    return dtype == DType::kBf16 ? bf16_projection_kernel() : Backend::projection_kernel(dtype);
   }
 };
 

@@ -14,7 +14,9 @@
 // AVX-512; a Scheme is a type of an unnamed namespace, so that nothing here is linked elsewhere. It
 // has
 //   pack_queries(params, groups, scratch)        once per call
-//   score_block(params, groups, tokens, scratch) scores[token][row] of one block
+//   score_block(params, groups, tokens, scratch, next)
+//                                                scores[token][row] of one block; calls
+//                                                next.advance(1) once per line of K of a tile
 //   store_weights(scratch, ld, lane, t, p0, p1)  keeps the weights of tokens t and t + 1
 //   kRoundsWeights                               whether that rounds them; if so,
 //   store_residuals(...)                         keeps what rounding took from some rows' weights
@@ -25,6 +27,48 @@ namespace mla::kernels::avx512 {
 
 inline constexpr int kTileRows = 8;     ///< query rows of one register tile of outputs
 inline constexpr int kTileVectors = 2;  ///< and vectors of value elements, 16 elements each
+
+/// The part of `DecodeParams::next` that is prefetched during one block, a few lines at a time:
+/// more at once would make the arithmetic wait.
+struct NextLines {
+  const std::byte* at = nullptr;
+  const std::byte* end = nullptr;
+  std::int64_t step_bytes = 0;
+
+  /// Of a block of the call that computes up to token `limit`, which takes about `steps` steps.
+  static NextLines of_block(const ReadNext& next, Range block, std::int64_t limit,
+                            std::int64_t steps) {
+    if (next.bytes.empty()) return {};
+    const auto size = static_cast<std::int64_t>(next.bytes.size());
+    const auto position = [&](std::int64_t tokens_left) {
+      if (tokens_left >= next.tokens) return std::int64_t{0};
+      return size * (next.tokens - tokens_left) / next.tokens / kLineBytes * kLineBytes;
+    };
+    const std::int64_t begin = position(limit - block.begin);
+    const std::int64_t end = position(limit - block.end);
+    return {next.bytes.data() + begin, next.bytes.data() + end,
+            round_up(ceil_div(end - begin, steps), kLineBytes)};
+  }
+
+  [[gnu::always_inline]] void advance(std::int64_t steps) {
+    const std::byte* stop = end - at > steps * step_bytes ? at + steps * step_bytes : end;
+    for (; at < stop; at += kLineBytes) {
+      _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T1);
+    }
+  }
+
+  static constexpr std::int64_t kLineBytes = 64;
+};
+
+/// Steps of `NextLines` in a block of 64 tokens: one for a cache line of K in a tile of scores, two
+/// for a tile of outputs, which takes about twice as long.
+inline constexpr std::int64_t kStepsPerOutTile = 2;
+inline std::int64_t steps_per_block(const MlaShape& shape, std::int64_t rows) {
+  const std::int64_t score_tiles = ceil_div(rows, 2 * kLanes) * kBlockTokens * 2 / kTileTokens;
+  const std::int64_t out_tiles =
+      ceil_div(rows, kTileRows) * ceil_div(shape.d_v, kTileVectors * kLanes);
+  return score_tiles * ceil_div(shape.d_qk, 2 * kLanes) + kStepsPerOutTile * out_tiles;
+}
 
 /// What the outputs of earlier blocks are to the tile at hand.
 enum class Earlier : std::uint8_t { kNone, kKept, kRescaled };
@@ -92,11 +136,12 @@ void accumulate_rows(const OutTile& tile, std::int64_t rows) {
 /// `earlier(place)` says what becomes of the earlier outputs of the tile that begins there.
 template <class Scheme, class EarlierOf>
 void accumulate_block(const Scratch& s, int tokens, const RowSet& set, const PartialView& result,
-                      EarlierOf&& earlier) {
+                      NextLines& next, EarlierOf&& earlier) {
   for (std::int64_t dim = 0; dim < result.d_v; dim += kTileVectors * kLanes) {
     for (std::int64_t place = 0; place < set.count; place += kTileRows) {
       const OutTile tile{s,   tokens,         set.rows + place, set.weights + place, set.ld,
                          dim, result.o + dim, result.d_v,       earlier(place)};
+      next.advance(kStepsPerOutTile);
       if (result.d_v - dim >= kTileVectors * kLanes) {
         accumulate_rows<Scheme, kTileVectors>(tile, set.count - place);
       } else {
@@ -118,6 +163,7 @@ void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit,
     _mm512_storeu_ps(result.m_log2 + lane, _mm512_set1_ps(kEmptyM));
     _mm512_storeu_ps(result.l + lane, _mm512_setzero_ps());
   }
+  const std::int64_t steps = steps_per_block(params.shape, result.rows);
   find_visible_ends(params, tokens, {s.visible, static_cast<std::size_t>(ld)});
   for (std::int64_t begin = tokens.begin; begin < tokens.end; begin += kBlockTokens) {
     const std::int64_t end = begin + kBlockTokens < tokens.end ? begin + kBlockTokens : tokens.end;
@@ -125,7 +171,8 @@ void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit,
     find_token_rows(params, {begin, end}, s.zero_row, {s.rows, kBlockTokens});
     find_token_rows(params, {end, ahead_end}, s.zero_row, {s.ahead, kBlockTokens});
     const int count = static_cast<int>(end - begin);
-    Scheme::score_block(params, groups, count, s);
+    NextLines next = NextLines::of_block(params.next, {begin, end}, limit, steps);
+    Scheme::score_block(params, groups, count, s, next);
 
     __mmask16 moved[kMaxGroups];
     int num_heavy = 0;
@@ -147,14 +194,14 @@ void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit,
     }
     // Rescaling by exactly 1 changes no bit, so it is left out where it can be.
     const bool first = begin == tokens.begin;
-    accumulate_block<Scheme>(s, count, {s.all_rows, result.rows, s.weights, ld}, result,
+    accumulate_block<Scheme>(s, count, {s.all_rows, result.rows, s.weights, ld}, result, next,
                              [&](std::int64_t row) {
                                if (first) return Earlier::kNone;
                                const int tile_moved = moved[row / kLanes] >> row % kLanes & 0xff;
                                return tile_moved != 0 ? Earlier::kRescaled : Earlier::kKept;
                              });
     accumulate_block<Scheme>(s, count, {s.heavy_rows, num_heavy, s.residuals, kResidualLd}, result,
-                             [](std::int64_t) { return Earlier::kKept; });
+                             next, [](std::int64_t) { return Earlier::kKept; });
   }
   Scheme::finish(result);
 }

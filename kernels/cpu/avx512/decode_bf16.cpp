@@ -25,12 +25,13 @@ template <int kTokens, int kGroups>
 [[gnu::always_inline]] inline void score_tile(const std::uint16_t* const* rows,
                                               const std::uint16_t* const* ahead,
                                               const std::uint32_t* q, std::int64_t pairs,
-                                              float* scores, std::int64_t ld) {
+                                              float* scores, std::int64_t ld, NextLines& next) {
   __m512 sum[kTokens][kGroups];
   for (auto& token : sum) {
     for (auto& group : token) group = _mm512_setzero_ps();
   }
   for (std::int64_t line = 0; line < pairs; line += kPairsPerLine) {
+    next.advance(1);
     if (ahead != nullptr) {
 #pragma GCC unroll 16
       for (int t = 0; t < kTokens; ++t) {
@@ -105,7 +106,7 @@ struct Bf16Scheme {
 
   /// Rounds `tokens` up to whole tiles, for which `rows` has padding.
   static void score_block(const DecodeParams& params, std::int64_t groups, int tokens,
-                          const Scratch& s) {
+                          const Scratch& s, NextLines& next) {
     const std::int64_t pairs = params.shape.d_qk / 2;
     const std::int64_t ld = groups * kLanes;
     for (std::int64_t g = 0; g < groups; g += 2) {
@@ -116,9 +117,9 @@ struct Bf16Scheme {
         const auto* const* tile_ahead = ahead == nullptr ? nullptr : ahead + t;
         float* scores = s.scores + t * ld + g * kLanes;
         if (lone) {
-          score_tile<kTileTokens, 1>(s.rows + t, tile_ahead, q, pairs, scores, ld);
+          score_tile<kTileTokens, 1>(s.rows + t, tile_ahead, q, pairs, scores, ld, next);
         } else {
-          score_tile<kTileTokens / 2, 2>(s.rows + t, tile_ahead, q, pairs, scores, ld);
+          score_tile<kTileTokens / 2, 2>(s.rows + t, tile_ahead, q, pairs, scores, ld, next);
         }
       }
     }

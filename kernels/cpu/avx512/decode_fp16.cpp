@@ -11,8 +11,9 @@ constexpr int kElementsPerStep = 8;  // d_qk is a multiple of it
 /// k_tile[line][token][element] <- 16 cache rows in fp32, 16 elements to a line, so that every
 /// element of a line lies at a constant distance from the line's begin. Prefetches rows `ahead`.
 void convert_tile(const std::uint16_t* const* rows, const std::uint16_t* const* ahead,
-                  std::int64_t d_qk, float* k_tile) {
+                  std::int64_t d_qk, float* k_tile, NextLines& next) {
   for (std::int64_t k = 0; k < d_qk; k += kLanes) {
+    next.advance(1);
     float* line = k_tile + k * kTileTokens;
     const __mmask16 valid = d_qk - k >= kLanes ? 0xffff : 0x00ff;
     for (int t = 0; t < kTileTokens; ++t) {
@@ -77,12 +78,12 @@ struct Fp16Scheme {
 
   /// Rounds `tokens` up to whole tiles, for which `rows` has padding.
   static void score_block(const DecodeParams& params, std::int64_t groups, int tokens,
-                          const Scratch& s) {
+                          const Scratch& s, NextLines& next) {
     constexpr int kHalf = kTileTokens / 2;
     const std::int64_t d_qk = params.shape.d_qk;
     const std::int64_t ld = groups * kLanes;
     for (int t = 0; t < tokens; t += kTileTokens) {
-      convert_tile(s.rows + t, s.ahead + t, d_qk, s.k_tile);
+      convert_tile(s.rows + t, s.ahead + t, d_qk, s.k_tile, next);
       for (std::int64_t g = 0; g < groups; g += 2) {
         const float* q = s.q_floats + g * d_qk * kLanes;
         float* scores = s.scores + t * ld + g * kLanes;
