@@ -89,6 +89,12 @@ class Backend {
   /// How this backend multiplies by per-head matrices of `dtype`, bf16 or fp16: fp32 in portable
   /// C++ unless it has a kernel of its own.
   virtual const ProjectionKernel& projection_kernel(DType dtype) const;
+
+  /// The instruction whose rate limits this backend for caches of `dtype`, as "vdpbf16ps zmm".
+  virtual std::string_view product_instruction(DType dtype) const = 0;
+  /// Executes about `count` of them on registers, as fast as one core can, and returns the FLOPs
+  /// they did: what the machine's limit is measured with.
+  virtual double run_products(DType dtype, std::int64_t count) const noexcept = 0;
 };
 
 /// All backends compiled in, the fastest first.

@@ -1,7 +1,6 @@
 #include "kernels/projected_decode.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <numbers>
 
 #include "core/split_plan.h"
@@ -12,7 +11,7 @@ namespace {
 
 /// Weights are prefetched at this rate, in bytes per query row and token attended to: what memory
 /// delivers meanwhile, or a little more.
-static const std::int64_t kNextBytesPerScore = getenv("RATE") ? atoi(getenv("RATE")) : 64;
+constexpr std::int64_t kNextBytesPerScore = 96;
 
 /// What a thread must hold for its largest tile.
 struct TileSizes {

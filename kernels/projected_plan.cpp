@@ -17,6 +17,10 @@ constexpr std::int64_t kMaxTileRows = 4096;
 /// next tile come into the cache while this one computes.
 constexpr std::int64_t kSmallTileHeads = 32;
 
+/// What a byte that arrives while the thread computes still costs, of what it costs when the thread
+/// waits for it: it takes up caches and loads. Measured.
+constexpr double kHiddenShare = 0.5;
+
 /// Cost of one query token of `request` for `heads` heads.
 double token_cost(const Batch& batch, const Request& request, std::int64_t heads,
                   const CostModel& cost) {
@@ -116,8 +120,8 @@ void add_cost(const Batch& batch, const ProjectionDims& dims, const ProjectedPla
 }  // namespace
 
 double ProjectedCost::total(int threads, const CostModel& cost) const {
-  const double bytes = (kv_bytes + weight_bytes) / threads;
-  return std::max(flops, bytes * cost.flop_per_kv_byte) + exposed_bytes * cost.flop_per_kv_byte;
+  const double stream = (kv_bytes + weight_bytes) / threads * cost.flop_per_kv_byte;
+  return std::max(flops, stream) + kHiddenShare * stream + exposed_bytes * cost.flop_per_kv_byte;
 }
 
 ProjectedPlan make_projected_plan(const Batch& batch, const ProjectionDims& dims, int head_parts,

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/fold_decode.h"
+#include "kernels/product_loop.h"
 #include "kernels/reference/exact_math.h"
 #include "kernels/workspace.h"
 
@@ -81,6 +82,14 @@ class Reference final : public Backend {
         compute_row(params, tokens, row, scratch, result);
       }
     });
+  }
+
+  std::string_view product_instruction(DType) const override {
+    return "multiply and add of one double";
+  }
+  double run_products(DType, std::int64_t count) const noexcept override {
+    return product_loop<12>(count, 2, 0.0, 0.5,
+                            [](double sum, double half) { return sum * half + half; });
   }
 };
 

@@ -50,6 +50,13 @@ class Avx512 final : public Backend {
   const ProjectionKernel& projection_kernel(DType dtype) const override {
     return dtype == DType::kBf16 ? bf16_projection_kernel() : Backend::projection_kernel(dtype);
   }
+
+  std::string_view product_instruction(DType dtype) const override {
+    return dtype == DType::kBf16 ? "vdpbf16ps zmm" : "vfmadd231ps zmm";
+  }
+  double run_products(DType dtype, std::int64_t count) const noexcept override {
+    return dtype == DType::kBf16 ? run_bf16_products(count) : run_fp32_products(count);
+  }
 };
 
 #else
@@ -67,6 +74,8 @@ class Avx512 final : public Backend {
   void decode(const DecodeParams&, Range, float*, std::span<std::byte>) const noexcept override {
     std::abort();  // find_backend never hands out a backend that is unavailable
   }
+  std::string_view product_instruction(DType) const override { return {}; }
+  double run_products(DType, std::int64_t) const noexcept override { return 0; }
 };
 
 #endif

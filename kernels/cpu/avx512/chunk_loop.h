@@ -36,8 +36,8 @@ struct NextLines {
   std::int64_t step_bytes = 0;
 
   /// Of a block of the call that computes up to token `limit`, which takes about `steps` steps.
-  static NextLines of_block(const ReadNext& next, Range block, std::int64_t limit,
-                            std::int64_t steps) {
+  [[gnu::always_inline]] static NextLines of_block(const ReadNext& next, Range block,
+                                                   std::int64_t limit, std::int64_t steps) {
     if (next.bytes.empty()) return {};
     const auto size = static_cast<std::int64_t>(next.bytes.size());
     const auto position = [&](std::int64_t tokens_left) {
@@ -63,7 +63,8 @@ struct NextLines {
 /// Steps of `NextLines` in a block of 64 tokens: one for a cache line of K in a tile of scores, two
 /// for a tile of outputs, which takes about twice as long.
 inline constexpr std::int64_t kStepsPerOutTile = 2;
-inline std::int64_t steps_per_block(const MlaShape& shape, std::int64_t rows) {
+[[gnu::always_inline]] inline std::int64_t steps_per_block(const MlaShape& shape,
+                                                           std::int64_t rows) {
   const std::int64_t score_tiles = ceil_div(rows, 2 * kLanes) * kBlockTokens * 2 / kTileTokens;
   const std::int64_t out_tiles =
       ceil_div(rows, kTileRows) * ceil_div(shape.d_v, kTileVectors * kLanes);
@@ -151,9 +152,9 @@ void accumulate_block(const Scratch& s, int tokens, const RowSet& set, const Par
   }
 }
 
-/// Computes the partial of one chunk, the keys `tokens`, a block of 64 tokens at a time. The blocks
-/// are counted from the chunk's begin, so where the running maximum is looked at never depends on
-/// who computes the chunk. Rows up to token `limit` are prefetched one block ahead.
+/// Computes the partial of one chunk, the keys `tokens`, a block of 128 tokens at a time. The
+/// blocks are counted from the chunk's begin, so where the running maximum is looked at never
+/// depends on who computes the chunk. Rows up to token `limit` are prefetched one block ahead.
 template <class Scheme>
 void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit, const Scratch& s,
                    const PartialView& result) {

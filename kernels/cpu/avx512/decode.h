@@ -13,4 +13,8 @@ void decode_bf16(const DecodeParams& params, Range chunks, float* nodes,
 void decode_fp16(const DecodeParams& params, Range chunks, float* nodes,
                  const Scratch& scratch) noexcept;
 
+/// `Backend::run_products` of vdpbf16ps and of fp32 FMAs, 512 bits each.
+double run_bf16_products(std::int64_t count) noexcept;
+double run_fp32_products(std::int64_t count) noexcept;
+
 }  // namespace mla::kernels::avx512

@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/portable/arithmetic.h"
 #include "kernels/fold_decode.h"
+#include "kernels/product_loop.h"
 #include "kernels/token_rows.h"
 #include "kernels/workspace.h"
 
@@ -204,6 +205,14 @@ class Portable final : public Backend {
     fold_decode(params, chunks, nodes, scratch.spill, [&](Range tokens, const PartialView& result) {
       compute_chunk(params, tokens, scratch, result);
     });
+  }
+
+  std::string_view product_instruction(DType) const override {
+    return "multiply and add of four floats";
+  }
+  double run_products(DType, std::int64_t count) const noexcept override {
+    return product_loop<12>(count, 8, Vector{}, Vector{0.5F, 0.5F, 0.5F, 0.5F},
+                            [](Vector sum, Vector half) { return sum * half + half; });
   }
 };
 
