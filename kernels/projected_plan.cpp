@@ -17,9 +17,9 @@ constexpr std::int64_t kMaxTileRows = 4096;
 /// while this one computes.
 constexpr std::int64_t kSmallTileHeads = 64;
 
-/// What a byte that arrives while the thread computes still costs, of what it costs when the thread
-/// waits for it: it takes up caches and loads. Measured.
-constexpr double kHiddenShare = 0.25;
+/// What a byte of cache that arrives while the thread computes still costs, of what it costs when
+/// the thread waits for it. Measured.
+constexpr double kHiddenShare = 0.1;
 
 /// Cost of one query token of `request` for `heads` heads.
 double token_cost(const Batch& batch, const Request& request, std::int64_t heads,
@@ -97,22 +97,21 @@ std::vector<Range> cut_heads(Range heads, std::int64_t most, std::int64_t heads_
   return tiles;
 }
 
-/// Adds what `tile` costs to `total`; its FLOPs go to `flops`.
+/// Adds what `tile` costs to `sum`.
 void add_cost(const Batch& batch, const ProjectionDims& dims, const ProjectedPlan& plan,
-              const ProjectedTile& tile, const CostModel& cost, ProjectedCost& total,
-              double& flops) {
+              const ProjectedTile& tile, const CostModel& cost, ProjectedCost& sum) {
   const MlaShape& shape = batch.shape;
   const double weights =
       static_cast<double>(tile.heads.size() * shape.d_v * (dims.d_nope + dims.d_v_head));
-  flops += 2 * weights * static_cast<double>(tile.tokens.size());
-  total.weight_bytes += weights * static_cast<double>(size_of(batch.dtype));
+  sum.projection_flops += 2 * weights * static_cast<double>(tile.tokens.size());
+  sum.weight_bytes += weights * static_cast<double>(size_of(batch.dtype));
   for (std::int64_t p = tile.parts.begin; p < tile.parts.end; ++p) {
     const ProjectedPart& part = plan.parts[p];
     const Request& request = batch.requests[part.request];
-    flops += static_cast<double>(part.queries.size()) *
-             token_cost(batch, request, tile.heads.size(), cost);
+    sum.attention_flops += static_cast<double>(part.queries.size()) *
+                           token_cost(batch, request, tile.heads.size(), cost);
     const std::int64_t calls = ceil_div(part.queries.size() * tile.heads.size(), kMaxRowsPerItem);
-    total.kv_bytes +=
+    sum.kv_bytes +=
         static_cast<double>(calls * request.context_len * shape.d_qk * size_of(batch.dtype));
   }
 }
@@ -120,8 +119,12 @@ void add_cost(const Batch& batch, const ProjectionDims& dims, const ProjectedPla
 }  // namespace
 
 double ProjectedCost::total(int threads, const CostModel& cost) const {
-  const double stream = (kv_bytes + weight_bytes) / threads * cost.flop_per_kv_byte;
-  return std::max(flops, stream) + kHiddenShare * stream + exposed_bytes * cost.flop_per_kv_byte;
+  const double per_byte = cost.flop_per_kv_byte;
+  const double kv = kv_bytes / threads * per_byte;
+  const double weights = weight_bytes / threads * per_byte;
+  // Weights that have come into the cache early still take as long to come from there.
+  return std::max(attention_flops, kv) + kHiddenShare * kv + std::max(projection_flops, weights) +
+         exposed_bytes * per_byte;
 }
 
 ProjectedPlan make_projected_plan(const Batch& batch, const ProjectionDims& dims, int head_parts,
@@ -142,14 +145,19 @@ ProjectedPlan make_projected_plan(const Batch& batch, const ProjectionDims& dims
     if (!runs.empty()) begin = runs.back().tokens.end;
     for (int part = 0; part < head_parts; ++part) {
       const Range heads = even_part(shape.h_q, head_parts, part);
-      double flops = 0;
+      ProjectedCost sum;
       for (const TokenTile& run : runs) {
         for (const Range tile : cut_heads(heads, tile_heads, shape.heads_per_kv())) {
           plan.tiles.push_back({run.tokens, tile, run.parts});
-          add_cost(batch, dims, plan, plan.tiles.back(), cost, plan.cost, flops);
+          add_cost(batch, dims, plan, plan.tiles.back(), cost, sum);
         }
       }
-      plan.cost.flops = std::max(plan.cost.flops, flops);
+      if (sum.attention_flops >= plan.cost.attention_flops) {
+        plan.cost.attention_flops = sum.attention_flops;
+        plan.cost.projection_flops = sum.projection_flops;
+      }
+      plan.cost.kv_bytes += sum.kv_bytes;
+      plan.cost.weight_bytes += sum.weight_bytes;
       plan.thread_offsets.push_back(static_cast<std::int64_t>(plan.tiles.size()));
     }
   }
@@ -162,7 +170,8 @@ ProjectedPlan make_projected_plan(const Batch& batch, const ProjectionDims& dims
                                   const CostModel& cost) {
   ProjectedPlan best;
   double best_total = std::numeric_limits<double>::infinity();
-  for (int head_parts = 1; head_parts <= threads; ++head_parts) {
+  // Among equals, the grid with the most head parts: it reads the fewest weights.
+  for (int head_parts = threads; head_parts >= 1; --head_parts) {
     if (threads % head_parts != 0) continue;
     for (const std::int64_t tile_heads : {kMaxRowsPerItem, kSmallTileHeads}) {
       ProjectedPlan plan =
@@ -180,8 +189,9 @@ std::string to_string(const ProjectedPlan& plan) {
   char line[256];
   std::snprintf(line, sizeof line,
                 "%d x %d threads (heads x tokens), %zu tiles, the slowest thread %.3g GFLOP; read: "
-                "cache %.3g MB, weights %.3g MB, of one thread %.3g MB unhidden",
-                plan.head_parts, plan.token_parts, plan.tiles.size(), plan.cost.flops / 1e9,
+                "cache %.3g MB, weights %.3g MB, %.3g MB per thread unhidden",
+                plan.head_parts, plan.token_parts, plan.tiles.size(),
+                (plan.cost.attention_flops + plan.cost.projection_flops) / 1e9,
                 plan.cost.kv_bytes / 1e6, plan.cost.weight_bytes / 1e6,
                 plan.cost.exposed_bytes / 1e6);
   return line;

@@ -34,13 +34,13 @@ struct ProjectedTile {
   friend bool operator==(const ProjectedTile&, const ProjectedTile&) = default;
 };
 
-/// What a plan costs. Sums over threads unless they say otherwise.
+/// What a plan costs. FLOPs are of the slowest thread, bytes of all threads together.
 struct ProjectedCost {
-  double flops = 0;         ///< of the slowest thread; attention as CostModel counts it
-  double kv_bytes = 0;      ///< cache rows that threads read, each tile of heads for itself
-  double weight_bytes = 0;  ///< W_UK and W_UV, each tile for itself
-  double exposed_bytes =
-      0;  ///< of one thread: weights with no attention before them to hide behind
+  double attention_flops = 0;   ///< as CostModel counts them
+  double projection_flops = 0;  ///< of the thread that has the most attention
+  double kv_bytes = 0;          ///< cache rows read, by each tile for itself
+  double weight_bytes = 0;      ///< W_UK and W_UV, by each tile for itself
+  double exposed_bytes = 0;  ///< of one thread: W_UK of its first tile, with nothing to hide behind
 
   /// One figure, FLOP-equivalents of one thread, to choose by.
   double total(int threads, const CostModel& cost) const;
