@@ -6,12 +6,14 @@
 #include <new>
 #include <span>
 
+#include "core/huge_pages.h"
 #include "core/range.h"
 
 namespace mla {
 
-/// An uninitialised array of trivial elements, aligned to cache lines (to 2 MiB pages when it is
-/// that large). Pages become resident where they are first touched.
+/// An uninitialised array of trivial elements, aligned to cache lines; to 2 MiB and, if the system
+/// grants it, on huge pages when it is that large. Pages become resident where they are first
+/// touched.
 /// @throws std::bad_alloc
 template <class T>
 class AlignedBuffer {
@@ -19,13 +21,14 @@ class AlignedBuffer {
   AlignedBuffer() = default;
   explicit AlignedBuffer(std::size_t size) : size_(size) {
     if (size == 0) return;
-    constexpr std::size_t kLine = 64;
-    constexpr std::size_t kHugePage = std::size_t{1} << 21;
-    const std::size_t alignment = size * sizeof(T) >= kHugePage ? kHugePage : kLine;
-    const auto bytes =
-        round_up(static_cast<std::int64_t>(size * sizeof(T)), static_cast<std::int64_t>(alignment));
-    data_.reset(static_cast<T*>(std::aligned_alloc(alignment, static_cast<std::size_t>(bytes))));
+    constexpr std::int64_t kLine = 64;
+    const auto bytes = static_cast<std::int64_t>(size * sizeof(T));
+    const std::int64_t alignment = bytes >= kHugePageBytes ? kHugePageBytes : kLine;
+    const std::int64_t padded = round_up(bytes, alignment);
+    data_.reset(static_cast<T*>(
+        std::aligned_alloc(static_cast<std::size_t>(alignment), static_cast<std::size_t>(padded))));
     if (!data_) throw std::bad_alloc();
+    advise_huge_pages(data_.get(), padded);
   }
 
   T* data() { return data_.get(); }

@@ -8,11 +8,12 @@ namespace mla {
 
 /// Predicts what work costs, in FLOP-equivalents of one core. Only ratios matter to a plan.
 struct CostModel {
-  double flop_per_loaded_byte = 40;  ///< cost of reading or generating one byte of cache
-  double flop_per_kv_byte = 7;       ///< cost of streaming one byte of cold cache
-  double flop_per_merged_float = 8;  ///< cost of folding one float of a partial into another
-  double flop_per_wire_byte = 40;    ///< cost of packing, sending and merging one byte
-  double flop_per_message = 2e6;     ///< latency of one message between two ranks
+  double flop_per_loaded_byte = 40;    ///< cost of reading or generating one byte of cache
+  double flop_per_kv_byte = 7;         ///< cost of streaming one byte of cold cache
+  double flop_per_merged_float = 8;    ///< cost of folding one float of a partial into another
+  double flop_per_shared_float = 200;  ///< the same between threads, whose caches it moves between
+  double flop_per_wire_byte = 40;      ///< cost of packing, sending and merging one byte
+  double flop_per_message = 2e6;       ///< latency of one message between two ranks
 
   /// Computing chunk `chunk` of `request` for `rows` query rows that share one KV head.
   double tile_chunk(const Batch& batch, const Request& request, std::int64_t chunk,

@@ -32,6 +32,12 @@ constexpr PartialView partial_at(float* storage, std::int64_t rows, std::int64_t
   return {storage, storage + padded_rows, storage + 2 * padded_rows, rows, d_v};
 }
 
+/// The rows `rows` of a partial, in the same memory.
+constexpr PartialView rows_of(const PartialView& partial, Range rows) {
+  return {partial.m_log2 + rows.begin, partial.l + rows.begin, partial.o + rows.begin * partial.d_v,
+          rows.size(), partial.d_v};
+}
+
 inline constexpr float kEmptyM = -std::numeric_limits<float>::infinity();
 
 /// 2^x for x <= 0, rounded from double so that the result does not depend on vector width or on

@@ -1,6 +1,7 @@
 #include "core/split_plan.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "core/chunk_tree.h"
 #include "core/partial.h"
@@ -24,6 +25,98 @@ class ThreadDealer {
   double share_;
   int threads_;
   double position_ = 0;
+};
+
+/// Deals the chunks of all items, cut into slices of at most `slice_rows` rows, out to threads.
+class PlanMaker {
+ public:
+  PlanMaker(const Batch& batch, const std::vector<WorkItem>& items, int threads,
+            const CostModel& cost, std::int64_t slice_rows)
+      : batch_(&batch), cost_(&cost), slice_rows_(slice_rows), loads_(threads) {
+    plan_.items = items;
+    for_each_slice([&](std::int64_t item, Range rows) {
+      const Range chunks = items[item].chunks;
+      for (std::int64_t c = chunks.begin; c < chunks.end; ++c) total_ += cost_of(item, rows, c);
+    });
+    deal();
+    make_room();
+  }
+
+  /// Predicted cost if all threads were equally busy, and of the busiest.
+  double ideal() const { return total_ / threads(); }
+  double busiest() const {
+    const double folding =
+        static_cast<double>(plan_.float_offsets.back()) * cost_->flop_per_shared_float;
+    return *std::max_element(loads_.begin(), loads_.end()) + folding / threads();
+  }
+
+  SplitPlan take() { return std::move(plan_); }
+
+ private:
+  double threads() const { return static_cast<double>(loads_.size()); }
+
+  double cost_of(std::int64_t item, Range rows, std::int64_t chunk) const {
+    const Request& request = batch_->requests[plan_.items[item].request];
+    return cost_->tile_chunk(*batch_, request, chunk, rows.size());
+  }
+
+  template <class Visit>
+  void for_each_slice(Visit visit) const {
+    for (std::size_t i = 0; i < plan_.items.size(); ++i) {
+      const Range rows = plan_.items[i].rows;
+      for (std::int64_t row = rows.begin; row < rows.end; row += slice_rows_) {
+        visit(static_cast<std::int64_t>(i), Range{row, std::min(rows.end, row + slice_rows_)});
+      }
+    }
+  }
+
+  void deal() {
+    ThreadDealer dealer(total_, static_cast<int>(loads_.size()));
+    std::vector<std::int64_t> segments_of(loads_.size(), 0);
+    plan_.item_offsets.assign(plan_.items.size() + 1, 0);
+    for_each_slice([&](std::int64_t item, Range rows) {
+      const Range chunks = plan_.items[item].chunks;
+      int last_thread = -1;
+      for (std::int64_t c = chunks.begin; c < chunks.end; ++c) {
+        const double cost = cost_of(item, rows, c);
+        const int thread = dealer.thread_of_next(cost);
+        loads_[thread] += cost;
+        if (thread == last_thread) {
+          ++plan_.segments.back().chunks.end;
+        } else {
+          plan_.segments.push_back({item, {c, c + 1}, rows});
+          ++segments_of[thread];
+          ++plan_.item_offsets[item + 1];
+          last_thread = thread;
+        }
+      }
+    });
+    std::partial_sum(plan_.item_offsets.begin(), plan_.item_offsets.end(),
+                     plan_.item_offsets.begin());
+    plan_.thread_offsets.push_back(0);
+    for (const std::int64_t count : segments_of) {
+      plan_.thread_offsets.push_back(plan_.thread_offsets.back() + count);
+    }
+  }
+
+  void make_room() {
+    plan_.float_offsets = {0};
+    for (const Segment& segment : plan_.segments) {
+      const Request& request = batch_->requests[plan_.items[segment.item].request];
+      const std::int64_t num_chunks = batch_->num_chunks(request);
+      const bool whole = segment.chunks == Range{0, num_chunks};
+      const std::int64_t nodes = whole ? 0 : count_maximal_nodes(segment.chunks, num_chunks);
+      plan_.float_offsets.push_back(plan_.float_offsets.back() +
+                                    nodes * partial_floats(segment.rows.size(), batch_->shape.d_v));
+    }
+  }
+
+  const Batch* batch_;  // not references: the better of two makers is assigned to the other
+  const CostModel* cost_;
+  std::int64_t slice_rows_;
+  double total_ = 0;
+  std::vector<double> loads_;
+  SplitPlan plan_;
 };
 
 }  // namespace
@@ -53,53 +146,24 @@ std::vector<WorkItem> work_items(const Batch& batch, std::span<const Piece> piec
 
 SplitPlan make_split_plan(const Batch& batch, std::span<const Piece> pieces, int threads,
                           const CostModel& cost) {
-  SplitPlan plan{.items = work_items(batch, pieces),
-                 .segments = {},
-                 .thread_offsets = {},
-                 .item_offsets = {},
-                 .float_offsets = {0}};
-  const auto chunk_cost = [&](const WorkItem& item, std::int64_t chunk) {
-    return cost.tile_chunk(batch, batch.requests[item.request], chunk, item.rows.size());
-  };
-  double total = 0;
-  for (const WorkItem& item : plan.items) {
-    for (std::int64_t c = item.chunks.begin; c < item.chunks.end; ++c) {
-      total += chunk_cost(item, c);
-    }
+  constexpr double kBalanced = 1.05;
+  // How fast rows of such slices are computed, measured against those of whole items.
+  constexpr struct {
+    std::int64_t rows;
+    double speed;
+  } kNarrowSlices[] = {{64, 0.99}, {32, 0.95}, {16, 0.86}};
+  const std::vector<WorkItem> items = work_items(batch, pieces);
+  PlanMaker best(batch, items, threads, cost, kMaxRowsPerItem);
+  if (best.busiest() <= kBalanced * best.ideal()) return best.take();
+  double best_time = best.busiest();
+  for (const auto& slice : kNarrowSlices) {
+    PlanMaker next(batch, items, threads, cost, slice.rows);
+    const double time = next.busiest() / slice.speed;
+    if (time >= best_time) continue;
+    best = std::move(next);
+    best_time = time;
   }
-
-  ThreadDealer dealer(total, threads);
-  std::vector<std::int64_t> segments_of(threads, 0);
-  for (std::size_t i = 0; i < plan.items.size(); ++i) {
-    const WorkItem& item = plan.items[i];
-    plan.item_offsets.push_back(static_cast<std::int64_t>(plan.segments.size()));
-    int last_thread = -1;
-    for (std::int64_t c = item.chunks.begin; c < item.chunks.end; ++c) {
-      const int thread = dealer.thread_of_next(chunk_cost(item, c));
-      if (thread == last_thread) {
-        ++plan.segments.back().chunks.end;
-      } else {
-        plan.segments.push_back({static_cast<std::int64_t>(i), {c, c + 1}});
-        ++segments_of[thread];
-        last_thread = thread;
-      }
-    }
-  }
-  plan.item_offsets.push_back(static_cast<std::int64_t>(plan.segments.size()));
-
-  plan.thread_offsets.push_back(0);
-  for (const std::int64_t count : segments_of) {
-    plan.thread_offsets.push_back(plan.thread_offsets.back() + count);
-  }
-  for (const Segment& segment : plan.segments) {
-    const WorkItem& item = plan.items[segment.item];
-    const std::int64_t num_chunks = batch.num_chunks(batch.requests[item.request]);
-    const bool whole = segment.chunks == Range{0, num_chunks};
-    const std::int64_t nodes = whole ? 0 : count_maximal_nodes(segment.chunks, num_chunks);
-    plan.float_offsets.push_back(plan.float_offsets.back() +
-                                 nodes * partial_floats(item.rows.size(), batch.shape.d_v));
-  }
-  return plan;
+  return best.take();
 }
 
 }  // namespace mla

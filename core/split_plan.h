@@ -32,19 +32,26 @@ struct WorkItem {
 /// The items of a rank's pieces, in the order of the pieces.
 std::vector<WorkItem> work_items(const Batch& batch, std::span<const Piece> pieces);
 
-/// A run of chunks of one item, computed by one thread and folded as it goes.
+/// A run of chunks for some rows of one item, computed by one thread and folded as it goes.
 struct Segment {
   std::int64_t item = 0;  ///< index into SplitPlan::items
   Range chunks;
+  Range rows;  ///< of the item's rows
 
   friend bool operator==(const Segment&, const Segment&) = default;
 };
 
 /// How a rank's share is cut over its threads: the chunks of all items are laid end to end and cut
-/// into runs of equal cost. Segments cover every chunk of every item once, in order.
+/// into runs of equal cost. Where there are too few chunks for that, every item is first cut into
+/// slices of 64, 32 or 16 rows, whichever the cost model finds to pay for reading the cache once
+/// per slice. Segments cover every chunk of every row once, in order.
+///
+///   2 threads, one item of 128 rows:   chunk          0      1      2
+///                                      rows 0-64     [----- thread 0 ----]
+///                                      rows 64-128   [----- thread 1 ----]
 struct SplitPlan {
   std::vector<WorkItem> items;
-  std::vector<Segment> segments;             ///< by thread, then by item, then by chunk
+  std::vector<Segment> segments;             ///< by thread, and by item, slice of rows, chunk
   std::vector<std::int64_t> thread_offsets;  ///< [threads + 1] into `segments`
   std::vector<std::int64_t> item_offsets;    ///< [items + 1] into `segments`
   /// [segments + 1] into a float array that holds one partial for each maximal tree node of each

@@ -14,7 +14,7 @@ std::vector<ResultSlice> decode(const Communicator& comm, const Batch& batch,
   kernels::LocalDecoder decoder(batch, plan, backend);
 
   const Stopwatch watch;
-  const auto open = decoder.run(inputs, results, chunks_done);
+  const auto& open = decoder.run(inputs, results, chunks_done);
   stats.compute_seconds = watch.seconds();
   stats.combine = combine(comm, batch, partition, plan, open, threads, results);
   return results.take();

@@ -8,11 +8,12 @@
 
 #include "core/aligned_buffer.h"
 #include "core/batch.h"
+#include "core/huge_pages.h"
 #include "core/kv_view.h"
-#include "core/partial_fold.h"
 #include "core/result_builder.h"
 #include "core/split_plan.h"
 #include "kernels/backend.h"
+#include "kernels/thread_fold.h"
 
 namespace mla::kernels {
 
@@ -37,49 +38,44 @@ DecodeParams decode_params(const Batch& batch, const WorkItem& item, const RankI
 
 /// Sizes of the memory that a LocalDecoder works in.
 struct WorkspaceSize {
-  std::int64_t plan_floats = 0;         ///< partials of requests cut over threads or ranks
+  std::int64_t fold_floats = 0;         ///< partials of requests cut over threads or ranks
   std::int64_t floats_per_thread = 0;   ///< one partial
   std::int64_t scratch_per_thread = 0;  ///< bytes, for the backend
   int threads = 0;
 
-  std::int64_t floats() const { return plan_floats + threads * floats_per_thread; }
-  std::int64_t scratch() const { return threads * scratch_per_thread; }
-  std::int64_t bytes() const { return floats() * 4 + scratch(); }
+  /// A thread's partial and scratch, in huge pages of its own, so that they lie near its core.
+  std::int64_t bytes_per_thread() const {
+    return round_up(floats_per_thread * 4 + scratch_per_thread, kHugePageBytes);
+  }
+  std::int64_t bytes() const { return fold_floats * 4 + threads * bytes_per_thread(); }
 };
 WorkspaceSize workspace_size(const Batch& batch, const SplitPlan& plan, const Backend& backend);
 
-/// Partials of an item that other ranks have chunks of: its maximal nodes, left to right.
-struct OpenItem {
-  std::int64_t item = 0;  ///< index into SplitPlan::items
-  std::vector<NodePartial> nodes;
-};
-
-/// One rank's decode: computes the segments of a plan on the plan's number of threads and folds
-/// them over threads. Owns the memory of the partials, so plans of the same sizes can be run again
-/// and again without allocation.
+/// One rank's decode: computes the segments of a plan on the plan's number of threads, which then
+/// share the folding of requests that were cut over them. Owns the memory of the partials, so a
+/// plan can be run again and again.
 class LocalDecoder {
  public:
   /// All arguments must outlive the decoder.
   LocalDecoder(const Batch& batch, const SplitPlan& plan, const Backend& backend);
 
   /// Computes everything. Items whose request lies wholly on this rank are finished into `results`;
-  /// the others are returned, and their partials stay valid until the next run. Local.
-  std::vector<OpenItem> run(const RankInputs& inputs, ResultBuilder& results,
-                            std::atomic<std::int64_t>* chunks_done = nullptr);
+  /// the others are returned, and their partials stay valid until the next run. `chunks_done` is
+  /// raised after each chunk of an item. Allocates nothing. Local.
+  const std::vector<OpenItem>& run(const RankInputs& inputs, ResultBuilder& results,
+                                   std::atomic<std::int64_t>* chunks_done = nullptr);
 
  private:
   void run_segment(std::int64_t segment, const RankInputs& inputs, ResultBuilder& results,
                    std::atomic<std::int64_t>* chunks_done, int thread);
-  std::vector<NodePartial> nodes_of(std::int64_t item);
-  float* thread_floats(int thread);
-  std::span<std::byte> thread_scratch(int thread);
+  std::byte* memory_of(int thread);
 
   const Batch& batch_;
   const SplitPlan& plan_;
   const Backend& backend_;
   WorkspaceSize size_;
-  AlignedBuffer<float> floats_;       // the plan's partials, then one partial per thread
-  AlignedBuffer<std::byte> scratch_;  // [threads, size_.scratch_per_thread]
+  ThreadFold fold_;
+  AlignedBuffer<std::byte> thread_memory_;  // [threads, size_.bytes_per_thread()]
 };
 
 }  // namespace mla::kernels

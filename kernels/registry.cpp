@@ -1,5 +1,6 @@
 #include "core/error.h"
 #include "kernels/backend.h"
+#include "kernels/cpu/amx/backend.h"
 #include "kernels/cpu/avx512/backend.h"
 #include "kernels/cpu/portable/backend.h"
 #include "kernels/reference/backend.h"
@@ -7,8 +8,8 @@
 namespace mla::kernels {
 
 const std::vector<const Backend*>& backends() {
-  static const std::vector<const Backend*> list{&avx512::backend(), &portable::backend(),
-                                                &reference::backend()};
+  static const std::vector<const Backend*> list{&amx::backend(), &avx512::backend(),
+                                                &portable::backend(), &reference::backend()};
   return list;
 }
 

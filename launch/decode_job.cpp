@@ -4,10 +4,10 @@
 #include <functional>
 #include <optional>
 
-#include <omp.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
 
+#include "core/huge_pages.h"
 #include "core/split_plan.h"
 #include "dist/stopwatch.h"
 #include "launch/progress.h"
@@ -60,10 +60,6 @@ void read_on_root(const std::filesystem::path& path, bool keep_going, LoadedBatc
   }
 }
 
-int threads_of(const DecodeOptions& options) {
-  return options.threads > 0 ? options.threads : omp_get_max_threads();
-}
-
 std::int64_t chunks_in(const Batch& batch, std::span<const Piece> pieces) {
   std::int64_t chunks = 0;
   for (const WorkItem& item : work_items(batch, pieces)) chunks += item.chunks.size();
@@ -80,6 +76,7 @@ std::int64_t peak_rss_bytes() {
 struct RankReport {
   PhaseSeconds seconds;
   std::int64_t peak_rss_bytes = 0;
+  std::int64_t huge_page_bytes = 0;
   std::int64_t partials_sent = 0;
   std::int64_t bytes_sent = 0;
 };
@@ -98,6 +95,7 @@ DecodeReport gather_report(const dist::Communicator& comm, const RankReport& min
     keep_larger(report.slowest.write, rank.seconds.write);
     compute_sum += rank.seconds.compute;
     report.peak_rss_bytes = std::max(report.peak_rss_bytes, rank.peak_rss_bytes);
+    report.huge_page_bytes += std::max<std::int64_t>(0, rank.huge_page_bytes);
     report.partials_sent += rank.partials_sent;
     report.bytes_sent += rank.bytes_sent;
   }
@@ -129,7 +127,7 @@ LoadedBatch load_batch(const dist::Communicator& comm, const std::filesystem::pa
 }
 
 ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options) {
-  const int threads = threads_of(options);
+  const int threads = choose_threads(comm, options.threads);
   const bool talks = comm.rank() == 0 && !options.quiet;
   RankReport mine;
 
@@ -141,6 +139,7 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
   });
   comm.on_root([&] { const proto::AtomicFile trial(options.output); });  // fail before any work
   const Placement placement = survey_placement(comm, threads);
+  bind_threads(comm, threads);
   LoadedBatch loaded;
   mine.seconds.load = timed([&] { loaded = load_batch(comm, options.batch, options.keep_going); });
   const Batch& batch = loaded.batch;
@@ -167,6 +166,7 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
   mine.seconds.exchange = stats.combine.exchange_seconds;
   mine.seconds.merge = stats.combine.merge_seconds;
 
+  mine.huge_page_bytes = huge_page_bytes();
   mine.seconds.write = timed([&] { write_results(comm, loaded, options, slices); });
 
   mine.peak_rss_bytes = peak_rss_bytes();

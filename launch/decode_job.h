@@ -24,7 +24,7 @@ struct DecodeOptions {
   std::string backend = "auto";
   std::string format;  ///< "stream", "safetensors", or empty: by the output's extension
   std::string combine = "exact";
-  int threads = 0;  ///< per rank; 0: OMP_NUM_THREADS, else one per core this rank may use
+  int threads = 0;  ///< per rank; 0: as `choose_threads` says
   bool keep_going = false;
   bool quiet = false;
 };
@@ -57,6 +57,7 @@ struct DecodeReport {
   std::vector<RankLoad> loads;
   double compute_max_over_mean = 1;  ///< measured seconds
   std::int64_t peak_rss_bytes = 0;   ///< largest over ranks
+  std::int64_t huge_page_bytes = 0;  ///< of all ranks' memory on huge pages, cache and workspaces
   std::int64_t partials_sent = 0;    ///< of all ranks
   std::int64_t bytes_sent = 0;
   std::int64_t failed_requests = 0;

@@ -30,9 +30,11 @@ std::string batch_text(const Batch& batch) {
 }
 
 void print_placement(const Placement& placement, int threads_per_rank, std::string_view backend) {
-  fmt::print("meshmla {}: {} rank(s) x {} thread(s) on {} core(s) of {} node(s), backend {}\n",
-             version(), placement.ranks, threads_per_rank, placement.cores, placement.nodes,
-             backend);
+  const std::string numa =
+      placement.numa_nodes > 0 ? fmt::format(" ({} NUMA domain(s))", placement.numa_nodes) : "";
+  fmt::print("meshmla {}: {} rank(s) x {} thread(s) on {} {}(s) of {} node(s){}, backend {}\n",
+             version(), placement.ranks, threads_per_rank, placement.cores,
+             placement.knows_cores ? "core" : "logical CPU", placement.nodes, numa, backend);
   for (const std::string& warning : placement.warnings) spdlog::warn("{}", warning);
 }
 

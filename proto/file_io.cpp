@@ -11,12 +11,13 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "core/huge_pages.h"
+#include "core/range.h"
 
 namespace mla::proto {
 namespace {
 
 constexpr std::size_t kWriteBufferBytes = 1 << 20;
-constexpr std::int64_t kHugePageBytes = 2 << 20;
 
 std::string reason(int os_error) {
   return std::error_code(os_error, std::generic_category()).message();
@@ -118,17 +119,32 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
-MappedMemory::MappedMemory(std::int64_t bytes, std::string_view what) : size_(bytes) {
+MappedMemory::MappedMemory(std::int64_t bytes, std::string_view what) {
   if (bytes == 0) return;
-  void* const address = ::mmap(nullptr, static_cast<std::size_t>(bytes), PROT_READ | PROT_WRITE,
+  const bool is_large = bytes >= kHugePageBytes;
+  // One huge page more than is needed, so that whole ones remain wherever the mapping begins.
+  const std::int64_t mapped = is_large ? round_up(bytes, kHugePageBytes) + kHugePageBytes : bytes;
+  void* const address = ::mmap(nullptr, static_cast<std::size_t>(mapped), PROT_READ | PROT_WRITE,
                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (address == MAP_FAILED) {
     throw Error(ExitCode::kIo, "cannot allocate " + std::to_string(bytes) + " bytes for " +
                                    std::string(what) + ": " + reason(errno));
   }
   data_ = address;
-  // Only advice: without huge pages the memory is as good, if slower.
-  if (bytes >= kHugePageBytes) ::madvise(address, static_cast<std::size_t>(bytes), MADV_HUGEPAGE);
+  size_ = mapped;
+  if (is_large) keep_huge_pages();
+}
+
+void MappedMemory::keep_huge_pages() {
+  auto* const begin = static_cast<std::byte*>(data_);
+  const auto address = reinterpret_cast<std::intptr_t>(begin);
+  const std::int64_t head = round_up(std::int64_t{address}, kHugePageBytes) - address;
+  const std::int64_t tail = (address + size_) % kHugePageBytes;
+  if (head > 0) ::munmap(begin, static_cast<std::size_t>(head));
+  if (tail > 0) ::munmap(begin + size_ - tail, static_cast<std::size_t>(tail));
+  data_ = begin + head;
+  size_ -= head + tail;
+  advise_huge_pages(data_, size_);
 }
 
 MappedMemory::MappedMemory(MappedMemory&& other) noexcept

@@ -59,8 +59,8 @@ class MappedFile {
   std::size_t size_ = 0;
 };
 
-/// Zeroed memory, given back to the system with the object. Untouched pages cost
-/// nothing.
+/// Zeroed memory, given back to the system with the object. Untouched pages cost nothing. From
+/// 2 MiB on it is aligned to huge pages and lies on them if the system grants it.
 class MappedMemory {
  public:
   MappedMemory() = default;
@@ -71,11 +71,12 @@ class MappedMemory {
   ~MappedMemory();
 
   void* data() const { return data_; }
-  std::int64_t size() const { return size_; }
 
  private:
+  void keep_huge_pages();
+
   void* data_ = nullptr;
-  std::int64_t size_ = 0;
+  std::int64_t size_ = 0;  // of what is mapped
 };
 
 /// A file that appears whole or not at all: written under a temporary name in the same folder,

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/generator.h"
+#include "core/split_plan.h"
 #include "proto/sources.h"
 
 namespace mla::proto {
@@ -111,28 +112,51 @@ class ShardData::Builder {
     });
   }
 
-  /// Numbers the pages in the order of their first use. Returns the page of each local number.
-  std::vector<std::int32_t> make_local_tables() {
+  /// The pages that are made here, by local number, and who makes them.
+  struct LocalPages {
+    std::vector<std::int32_t> pages;
+    std::vector<std::int64_t> thread_offsets;  // [threads + 1] into `pages`
+  };
+
+  /// Numbers the pages in the order in which threads first use them, one thread after the other: a
+  /// thread makes the pages that it reads, so that they lie in the memory nearest to it.
+  LocalPages make_local_tables() {
+    const std::vector<std::int32_t*> tables = lay_out_tables();
+    const SplitPlan plan = make_split_plan(batch_, pieces_, threads_);
+    LocalPages local{.pages = {}, .thread_offsets = {0}};
+    std::unordered_map<std::int32_t, std::int32_t> local_of;
+    for (int thread = 0; thread < threads_; ++thread) {
+      for (std::int64_t s = plan.thread_offsets[thread]; s < plan.thread_offsets[thread + 1]; ++s) {
+        const WorkItem& item = plan.items[plan.segments[s].item];
+        const Request& request = batch_.requests[item.request];
+        const Range range = blocks_of(batch_, request, plan.segments[s].chunks);
+        for (std::int64_t b = range.begin; b < range.end; ++b) {
+          const std::int32_t page = request.block_table[b];
+          const auto [entry, is_new] =
+              local_of.try_emplace(page, static_cast<std::int32_t>(local.pages.size()));
+          if (is_new) local.pages.push_back(page);
+          tables[item.piece][b] = entry->second;
+        }
+      }
+      local.thread_offsets.push_back(static_cast<std::int64_t>(local.pages.size()));
+    }
+    return local;
+  }
+
+  /// Room for a block table of each piece. It begins at block 0, but what lies before the piece's
+  /// blocks is never touched.
+  std::vector<std::int32_t*> lay_out_tables() {
     std::int64_t entries = 0;
     for (std::size_t p = 0; p < pieces_.size(); ++p) entries += blocks(p).end;
-    // A table begins at block 0, but what lies before the piece's blocks is never touched.
     shard_.table_memory_ = MappedMemory(entries * std::int64_t{sizeof(std::int32_t)}, "tables");
     auto* table = static_cast<std::int32_t*>(shard_.table_memory_.data());
-    std::vector<std::int32_t> pages;
-    std::unordered_map<std::int32_t, std::int32_t> local_of;
+    std::vector<std::int32_t*> tables;
     for (std::size_t p = 0; p < pieces_.size(); ++p) {
-      const Range range = blocks(p);
-      for (std::int64_t b = range.begin; b < range.end; ++b) {
-        const std::int32_t page = request_of(p).block_table[b];
-        const auto [entry, is_new] =
-            local_of.try_emplace(page, static_cast<std::int32_t>(pages.size()));
-        if (is_new) pages.push_back(page);
-        table[b] = entry->second;
-      }
-      shard_.block_tables_.push_back(table);
-      table += range.end;
+      tables.push_back(table);
+      table += blocks(p).end;
     }
-    return pages;
+    shard_.block_tables_.assign(tables.begin(), tables.end());
+    return tables;
   }
 
   void generate_kv() {
@@ -141,20 +165,23 @@ class ShardData::Builder {
     });
   }
 
-  /// Fills memory of our own with `pages` by fill(page, its elements).
+  /// Fills memory of our own with pages by fill(page, its elements).
   template <class Fill>
-  void make_kv(const std::vector<std::int32_t>& pages, Fill fill) {
+  void make_kv(const LocalPages& local, Fill fill) {
     const std::int64_t page_elements = batch_.page_elements();
-    const auto num_pages = static_cast<std::int64_t>(pages.size());
+    const auto num_pages = static_cast<std::int64_t>(local.pages.size());
     add_resident_pages(num_pages);
     shard_.kv_memory_ =
         MappedMemory(num_pages * page_elements * size_of(batch_.dtype), "cache pages");
     shard_.kv_.data = static_cast<const std::uint16_t*>(shard_.kv_memory_.data());
     std::exception_ptr error;
-#pragma omp parallel for schedule(static) num_threads(threads_)
-    for (std::int64_t i = 0; i < num_pages; ++i) {
+#pragma omp parallel for schedule(static, 1) num_threads(threads_)
+    for (int thread = 0; thread < threads_; ++thread) {
       try {
-        fill(pages[i], elements_of(shard_.kv_memory_, i * page_elements, page_elements));
+        for (std::int64_t i = local.thread_offsets[thread]; i < local.thread_offsets[thread + 1];
+             ++i) {
+          fill(local.pages[i], elements_of(shard_.kv_memory_, i * page_elements, page_elements));
+        }
       } catch (...) {
 #pragma omp critical
         error = std::current_exception();

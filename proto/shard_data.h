@@ -29,7 +29,8 @@ struct QueryView {
 /// batch must outlive it.
 class ShardData {
  public:
-  /// Opens and makes the tensors, with `threads` threads. Relative files lie in `base_dir`. Local.
+  /// Opens and makes the tensors, with `threads` threads; each makes the pages that it will read by
+  /// `make_split_plan(batch, pieces, threads)`. Relative files lie in `base_dir`. Local.
   /// The batch must be valid for decoding.
   /// @throws FormatError naming file, tensor, found and expected; Error if memory is short.
   ShardData(const Batch& batch, const std::filesystem::path& base_dir,

@@ -27,14 +27,19 @@ std::string complaint_about(const Batch& batch, const std::vector<Piece>& pieces
   if (!fits(plan.item_offsets, plan.items.size())) return "bad item offsets";
 
   for (std::size_t i = 0; i < plan.items.size(); ++i) {
-    std::int64_t at = plan.items[i].chunks.begin;
+    const WorkItem& item = plan.items[i];
+    std::int64_t chunk = item.chunks.begin;
+    Range slice{item.rows.begin, item.rows.begin};
     for (std::int64_t s = plan.item_offsets[i]; s < plan.item_offsets[i + 1]; ++s) {
       const Segment& segment = plan.segments[s];
       if (segment.item != static_cast<std::int64_t>(i)) return "segment under a wrong item";
-      if (segment.chunks.begin != at || segment.chunks.empty()) return "chunk twice or missing";
-      at = segment.chunks.end;
+      if (chunk == item.chunks.begin) slice = {slice.end, segment.rows.end};
+      if (segment.rows != slice || slice.empty()) return "row twice or missing";
+      if (segment.chunks.begin != chunk || segment.chunks.empty()) return "chunk twice or missing";
+      chunk = segment.chunks.end == item.chunks.end ? item.chunks.begin : segment.chunks.end;
     }
-    if (at != plan.items[i].chunks.end) return "last chunks missing";
+    if (chunk != item.chunks.begin) return "last chunks missing";
+    if (!item.chunks.empty() && slice.end != item.rows.end) return "last rows missing";
   }
 
   if (plan.float_offsets.size() != plan.segments.size() + 1 || plan.float_offsets[0] != 0) {
@@ -46,7 +51,7 @@ std::string complaint_about(const Batch& batch, const std::vector<Piece>& pieces
     const Range chunks = plan.segments[s].chunks;
     const std::int64_t nodes = chunks == Range{0, n} ? 0 : count_maximal_nodes(chunks, n);
     if (plan.float_offsets[s + 1] - plan.float_offsets[s] !=
-        nodes * partial_floats(item.rows.size(), batch.shape.d_v)) {
+        nodes * partial_floats(plan.segments[s].rows.size(), batch.shape.d_v)) {
       return "wrong room for a segment";
     }
   }
@@ -69,7 +74,7 @@ ThreadCosts costs_of(const Batch& batch, const SplitPlan& plan) {
       const Range chunks = plan.segments[s].chunks;
       for (std::int64_t c = chunks.begin; c < chunks.end; ++c) {
         const double chunk =
-            cost.tile_chunk(batch, batch.requests[item.request], c, item.rows.size());
+            cost.tile_chunk(batch, batch.requests[item.request], c, plan.segments[s].rows.size());
         sum += chunk;
         costs.largest_chunk = std::max(costs.largest_chunk, chunk);
       }
@@ -151,6 +156,33 @@ TEST(SplitPlan, BalancesThreadsToAChunk) {
         costs_of(batch, make_split_plan(batch, whole_requests(batch), threads));
     EXPECT_LE(costs.slowest, (costs.total / threads + costs.largest_chunk) * (1 + 1e-9));
   }
+}
+
+TEST(SplitPlan, KeepsRowsTogetherWhereThereAreChunksForAllThreads) {
+  Batch batch = test::planning_batch({64 * 512}, 128);
+  batch.chunk_tokens = 512;
+  for (const int threads : {1, 2, 4, 16}) {
+    const SplitPlan plan = make_split_plan(batch, whole_requests(batch), threads);
+    for (const Segment& segment : plan.segments) EXPECT_EQ(segment.rows, (Range{0, 128}));
+  }
+}
+
+TEST(SplitPlan, CutsRowsWhereChunksAreTooFew) {
+  const auto slice_rows = [](std::int64_t chunks, std::int64_t heads, int threads) {
+    Batch batch = test::planning_batch({512 * chunks}, heads);
+    batch.chunk_tokens = 512;
+    const std::vector<Piece> pieces = whole_requests(batch);
+    const SplitPlan plan = make_split_plan(batch, pieces, threads);
+    EXPECT_EQ(complaint_about(batch, pieces, threads, plan), "");
+    return plan.segments.front().rows.size();
+  };
+  EXPECT_EQ(slice_rows(1, 128, 2), 64);
+  EXPECT_EQ(slice_rows(3, 128, 2), 64);
+  EXPECT_EQ(slice_rows(2, 128, 8), 32);
+  EXPECT_EQ(slice_rows(2, 128, 16), 16);
+  EXPECT_EQ(slice_rows(1, 64, 4), 16);
+  EXPECT_EQ(slice_rows(1, 64, 3), 32);  // narrower ones would keep no more threads busy
+  EXPECT_EQ(slice_rows(1, 16, 2), 16);  // one vector of rows cannot be cut
 }
 
 #ifdef MLA_HAVE_RAPIDCHECK

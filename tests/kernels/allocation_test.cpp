@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/projected_decode.h"
+#include "tests/kernels/local_problem.h"
 #include "tests/support/runner.h"
 
 namespace {
@@ -70,6 +71,23 @@ TEST(DecodeProjected, AllocatesNothing) {
     kernels::decode_projected(batch, plan, weights, *backend, inputs, {out.data(), lse.data()},
                               workspace.span());
     EXPECT_EQ(allocations, before) << backend->name();
+  }
+}
+
+TEST(LocalDecoder, AllocatesNothingInARun) {
+  const LocalProblem problem({1000, 64, 150, 3000});
+  for (const int ranks : {1, 2}) {
+    const Partition partition = make_partition(problem.batch(), {ShardMode::Kind::kKv}, ranks);
+    const auto pieces = partition.pieces_of(0);
+    const kernels::RankInputs inputs = problem.inputs(pieces);
+    for (const int threads : {1, 3, 16}) {
+      const SplitPlan plan = make_split_plan(problem.batch(), pieces, threads);
+      kernels::LocalDecoder decoder(problem.batch(), plan, kernels::find_backend("auto"));
+      ResultBuilder results(problem.batch(), partition, 0);
+      const long before = allocations;
+      decoder.run(inputs, results);
+      EXPECT_EQ(allocations, before) << threads << " threads, " << ranks << " ranks";
+    }
   }
 }
 

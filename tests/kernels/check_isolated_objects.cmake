@@ -1,10 +1,10 @@
 # Fails if an object compiled with ISA flags defines a weak function of our own.
 foreach(object IN LISTS OBJECTS)
-  if(NOT object MATCHES "avx512/(decode_|products|project_)")
+  if(NOT object MATCHES "(avx512|amx)/(decode_|products|project_)|emulated_decode")
     continue()
   endif()
   execute_process(COMMAND ${NM} -C ${object} OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
-  string(REGEX MATCHALL "[^\n]* W (mla|std)::[^\n]*" weak "${symbols}")
+  string(REGEX MATCHALL "[^\n]* W [^\n]*(mla|std)::[^\n]*" weak "${symbols}")
   if(weak)
     list(JOIN weak "\n  " lines)
     message(SEND_ERROR "${object} defines\n  ${lines}")

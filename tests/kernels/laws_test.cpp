@@ -91,7 +91,8 @@ ProblemSpec any_problem() {
     std::int64_t d_qk;
     std::int64_t d_v;
   };
-  const Dims dims = *rc::gen::element(Dims{80, 64}, Dims{88, 80}, Dims{48, 48}, Dims{56, 16});
+  const Dims dims =
+      *rc::gen::element(Dims{80, 64}, Dims{88, 80}, Dims{48, 48}, Dims{56, 16}, Dims{96, 64});
   const auto heads = *rc::gen::inRange<std::int64_t>(1, 20);
   const auto query_len = *rc::gen::inRange<std::int64_t>(1, 4);
   const auto context_len = *rc::gen::inRange<std::int64_t>(1, 900);

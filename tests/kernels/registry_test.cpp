@@ -12,7 +12,7 @@ using testing::HasSubstr;
 TEST(Registry, ListsTheFastestBackendFirst) {
   std::vector<std::string_view> names;
   for (const Backend* backend : backends()) names.push_back(backend->name());
-  EXPECT_THAT(names, testing::ElementsAre("avx512", "portable", "reference"));
+  EXPECT_THAT(names, testing::ElementsAre("amx", "avx512", "portable", "reference"));
 }
 
 TEST(Registry, AutoIsTheFirstUsableBackend) {
@@ -40,7 +40,7 @@ TEST(Registry, AnUnknownNameIsAnErrorThatListsTheChoices) {
     FAIL() << "accepted";
   } catch (const InvalidArgument& error) {
     EXPECT_THAT(error.what(), HasSubstr("cuda12"));
-    EXPECT_THAT(error.what(), HasSubstr("avx512, portable, reference"));
+    EXPECT_THAT(error.what(), HasSubstr("amx, avx512, portable, reference"));
   }
 }
 

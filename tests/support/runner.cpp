@@ -58,6 +58,11 @@ void for_each_item(const Problem& problem, F f) {
   if (error) std::rethrow_exception(error);
 }
 
+std::vector<const kernels::Backend*>& added_backends() {
+  static std::vector<const kernels::Backend*> list;
+  return list;
+}
+
 void check_canary(std::span<const std::byte> bytes, const char* what) {
   if (std::any_of(bytes.begin(), bytes.end(), [](std::byte b) { return b != kCanary; })) {
     throw std::runtime_error(std::string("decode wrote beyond ") + what);
@@ -71,8 +76,14 @@ AlignedBytes::AlignedBytes(std::int64_t size)
   begin_ += -reinterpret_cast<std::uintptr_t>(begin_) & 63u;
 }
 
+bool add_backend(const kernels::Backend& backend) {
+  added_backends().push_back(&backend);
+  return true;
+}
+
 std::vector<const kernels::Backend*> usable_backends() {
   std::vector<const kernels::Backend*> usable = kernels::backends();
+  usable.insert(usable.end(), added_backends().begin(), added_backends().end());
   std::erase_if(usable, [](const auto* backend) { return !backend->why_unavailable().empty(); });
   return usable;
 }

@@ -12,8 +12,12 @@
 
 namespace mla::test {
 
-/// The backends that this machine can run.
+/// The backends that this machine can run, those added included.
 std::vector<const kernels::Backend*> usable_backends();
+
+/// Adds a backend that only tests have; called before the tests are listed. Returns true, so that
+/// it can initialise a variable.
+bool add_backend(const kernels::Backend& backend);
 
 /// Memory at a cache line's begin.
 class AlignedBytes {

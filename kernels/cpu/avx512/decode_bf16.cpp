@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/avx512/chunk_loop.h"
 #include "kernels/cpu/avx512/decode.h"
+#include "kernels/cpu/avx512/pairs.h"
 
 namespace mla::kernels::avx512 {
 namespace {
@@ -70,21 +71,6 @@ template <int kTokens, int kGroups>
       _mm512_store_ps(scores + t * ld + g * kLanes, sum[t][g]);
     }
   }
-}
-
-/// (p0, p1), rounded to bf16, in every lane.
-[[gnu::always_inline]] inline __m512i pair_up(__m512 p0, __m512 p1) {
-  const auto low = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(p0));
-  const auto high = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(p1));
-  return _mm512_or_si512(_mm512_cvtepu16_epi32(low),
-                         _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
-}
-
-/// p less its bf16 rounding.
-[[gnu::always_inline]] inline __m512 residual(__m512 p) {
-  const auto rounded = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(p));
-  const __m512i bits = _mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16);
-  return _mm512_sub_ps(p, _mm512_castsi512_ps(bits));
 }
 
 /// bf16 queries, keys, weights and values; fp32 sums.

@@ -1,0 +1,219 @@
+#pragma once
+
+#include <bit>
+#include <cstdint>
+
+#include <immintrin.h>
+
+#include "kernels/backend.h"
+#include "kernels/cpu/amx/repack.h"
+#include "kernels/cpu/amx/scratch.h"
+#include "kernels/cpu/amx/sums.h"
+#include "kernels/cpu/amx/weigher.h"
+#include "kernels/fold_decode.h"
+#include "kernels/token_rows.h"
+
+// The scheme for bf16 caches; docs/kernels.md draws it. Included only by files compiled for AMX and
+// AVX-512; `Tiles` is a type of an unnamed namespace, so that nothing here is linked elsewhere.
+
+namespace mla::kernels::amx {
+
+// Lines of the next block prefetched at each step of the work on this one. Together they come to
+// all of its lines for 16 query rows, evenly spread; with more rows they are through earlier.
+inline constexpr int kAheadPerKeyTile = 6;
+inline constexpr int kAheadPerSlice = 8;
+inline constexpr int kAheadPerOutputStep = 12;
+
+/// scores[group][token][lane] of some tiles of tokens and groups, of 16 each.
+template <class Tiles, int kTokenTiles, int kGroups>
+[[gnu::always_inline]] inline void score_tiles(const Operand* keys, const Scratch& s,
+                                               std::int64_t group, int token, std::int64_t steps,
+                                               Weigher<Tiles>& weigher, Prefetcher& ahead) {
+  using Product = Sums<Tiles, kTokenTiles, kGroups>;
+  Operand k[kTokenTiles];
+  Operand q[kGroups];
+  for (int i = 0; i < kTokenTiles; ++i) k[i] = keys[token / kTileRows + i];
+  for (int j = 0; j < kGroups; ++j) {
+    q[j] = packed_tiles(s.queries + (group + j) * steps * kTileWords);
+  }
+  Product::zero();
+  Product::multiply_add(k, q, steps, [&] {
+    ahead.advance(kAheadPerKeyTile * kTokenTiles);
+    weigher.advance();
+  });
+  Product::store([&](int i, int j) {
+    return s.scores + ((group + j) * kBlockTokens + token + i * kTileRows) * kLanes;
+  });
+}
+
+/// The weights of a block of `tokens` tokens, whole steps: the softmax of two groups is done while
+/// the next two are scored. Missing tokens, up to whole tiles, are rows of zeros.
+template <class Tiles>
+void weigh_block(const Scratch& s, std::int64_t d_qk, std::int64_t groups, int tokens,
+                 Weigher<Tiles>& weigher, Prefetcher& ahead) {
+  Operand keys[kKeyTiles];
+  for (int t = 0; t < round_up(tokens, 4 * kTileRows); t += kTileRows) {
+    keys[t / kTileRows] = key_tiles(s, t, d_qk);
+  }
+  const std::int64_t steps = ceil_div(d_qk, kStep);
+  std::int64_t group = 0;
+  for (; group + 1 < groups; group += 2) {
+    for (int t = 0; t < tokens; t += 2 * kTileRows) {
+      score_tiles<Tiles, 2, 2>(keys, s, group, t, steps, weigher, ahead);
+    }
+    weigher.scored(group + 2);
+  }
+  if (group < groups) {
+    for (int t = 0; t < tokens; t += 4 * kTileRows) {
+      score_tiles<Tiles, 4, 1>(keys, s, group, t, steps, weigher, ahead);
+    }
+    weigher.scored(groups);
+  }
+  while (weigher.pending()) {
+    ahead.advance(kAheadPerSlice);
+    weigher.advance();
+  }
+}
+
+/// Multiplies the rows `moved` of a tile of outputs. The others would be multiplied by exactly 1,
+/// which changes no bit.
+[[gnu::always_inline]] inline void rescale_tile(float* tile, const float* rescale, unsigned moved) {
+  for (; moved != 0; moved &= moved - 1) {
+    const int row = std::countr_zero(moved);
+    float* o = tile + row * 16;
+    _mm512_store_ps(o, _mm512_mul_ps(_mm512_load_ps(o), _mm512_set1_ps(rescale[row])));
+  }
+}
+
+/// weights * values for kGroups tiles of rows, [tile][step] at `weights`, and kValues tiles of
+/// value elements, from the interleaved one `value` on. `start(sums)` loads what they are added to.
+template <class Tiles, int kGroups, int kValues, class TileAt, class Start>
+[[gnu::always_inline]] inline void weigh_values(const Scratch& s, const std::uint32_t* weights,
+                                                int value, std::int64_t steps, Prefetcher& ahead,
+                                                Start&& start, TileAt&& out) {
+  using Product = Sums<Tiles, kGroups, kValues>;
+  Operand p[kGroups];
+  Operand v[kValues];
+  for (int i = 0; i < kGroups; ++i) p[i] = packed_tiles(weights + i * kWeightSteps * kTileWords);
+  for (int j = 0; j < kValues; ++j) {
+    v[j] = packed_tiles(s.values + (value + j) * kWeightSteps * kTileWords);
+  }
+  start(Product{});
+  Product::multiply_add(p, v, steps, [&] { ahead.advance(kAheadPerOutputStep); });
+  Product::store(out);
+}
+
+/// o <- rescale * o + weights * values for some groups and some tiles of value elements, from `dim`
+/// + 16 * `value` on.
+template <class Tiles, int kGroups, int kValues>
+[[gnu::always_inline]] inline void accumulate_tiles(const Scratch& s, const BlockRows& block,
+                                                    std::int64_t d_v, std::int64_t dim, int value,
+                                                    std::int64_t group, std::int64_t steps,
+                                                    bool first, Prefetcher& ahead) {
+  const auto out = [&](int i, int j) {
+    return output_tile(s, d_v, group + i, dim / 16 + value + j);
+  };
+  const auto start = [&](auto sums) __attribute__((always_inline)) {
+    if (first) return sums.zero();
+    for (int i = 0; i < kGroups; ++i) {
+      for (int j = 0; j < kValues; ++j) {
+        rescale_tile(out(i, j), s.rescale + (group + i) * kLanes, block.moved[group + i]);
+      }
+    }
+    sums.load(out);
+  };
+  weigh_values<Tiles, kGroups, kValues>(s, s.weights + group * kWeightSteps * kTileWords, value,
+                                        steps, ahead, start, out);
+}
+
+/// o <- o + residuals * values for the heavy rows and the interleaved value elements, from `dim`
+/// on.
+template <class Tiles>
+void add_residuals(const Scratch& s, int heavy, std::int64_t d_v, std::int64_t dim,
+                   std::int64_t steps, Prefetcher& ahead) {
+  const auto sums_tile = [&](int, int j) { return s.residual_sums + j * kTileWords; };
+  for (int place = 0; place < heavy; place += kTileRows) {
+    weigh_values<Tiles, 1, kValueTiles>(
+        s, s.residuals + place / kTileRows * kWeightSteps * kTileWords, 0, steps, ahead,
+        [](auto sums) __attribute__((always_inline)) { sums.zero(); }, sums_tile);
+    const int end = place + kTileRows < heavy ? place + kTileRows : heavy;
+    for (int i = place; i < end; ++i) {
+      const std::int32_t row = s.heavy_rows[i];
+      for (int j = 0; j < kValueTiles; ++j) {
+        float* o = output_tile(s, d_v, row / kLanes, dim / 16 + j) + row % kLanes * 16;
+        const float* sum = sums_tile(0, j) + i % kTileRows * 16;
+        _mm512_store_ps(o, _mm512_add_ps(_mm512_load_ps(o), _mm512_load_ps(sum)));
+      }
+    }
+  }
+}
+
+/// o <- rescale * o + weights * V for a block of `tokens` tokens, whole steps.
+template <class Tiles>
+void accumulate_block(const Scratch& s, const BlockRows& block, std::int64_t d_v,
+                      std::int64_t groups, int tokens, bool first, Prefetcher& ahead) {
+  const std::int64_t steps = tokens / kStep;
+  for (std::int64_t dim = 0; dim < d_v; dim += kValueTiles * 16) {
+    interleave_values(s, tokens, dim, d_v, ahead);
+    std::int64_t group = 0;
+    for (; group + 1 < groups; group += 2) {
+      for (int value = 0; value < kValueTiles; value += 2) {
+        accumulate_tiles<Tiles, 2, 2>(s, block, d_v, dim, value, group, steps, first, ahead);
+      }
+    }
+    if (group < groups) {
+      accumulate_tiles<Tiles, 1, kValueTiles>(s, block, d_v, dim, 0, group, steps, first, ahead);
+    }
+    add_residuals<Tiles>(s, block.heavy, d_v, dim, steps, ahead);
+  }
+}
+
+/// Computes the partial of one chunk, the keys `tokens`, a block at a time. The blocks are counted
+/// from the chunk's begin, so where the running maximum is looked at never depends on who computes
+/// the chunk. Rows up to token `limit` are prefetched one block ahead.
+template <class Tiles>
+void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit, const Scratch& s,
+                   const PartialView& result) {
+  const MlaShape& shape = params.shape;
+  const std::int64_t groups = ceil_div(result.rows, kLanes);
+  for (std::int64_t lane = 0; lane < groups * kLanes; lane += kLanes) {
+    _mm512_storeu_ps(result.m_log2 + lane, _mm512_set1_ps(kEmptyM));
+    _mm512_storeu_ps(result.l + lane, _mm512_setzero_ps());
+  }
+  find_visible_ends(params, tokens, {s.visible, static_cast<std::size_t>(groups * kLanes)});
+  for (std::int64_t begin = tokens.begin; begin < tokens.end; begin += kBlockTokens) {
+    const std::int64_t end = begin + kBlockTokens < tokens.end ? begin + kBlockTokens : tokens.end;
+    const std::int64_t ahead_end = end + kBlockTokens < limit ? end + kBlockTokens : limit;
+    find_token_rows(params, {begin, end}, s.zero_row, {s.rows, kBlockTokens});
+    find_token_rows(params, {end, ahead_end}, s.zero_row, {s.ahead, kBlockTokens});
+    Prefetcher ahead(s.ahead, ahead_end - end, shape.d_qk * 2);
+
+    const int whole_steps = static_cast<int>(round_up(end - begin, kStep));
+    Weigher<Tiles> weigher(s, params.scale_log2, whole_steps, begin - tokens.begin, result);
+    weigh_block<Tiles>(s, shape.d_qk, groups, whole_steps, weigher, ahead);
+    const bool first = begin == tokens.begin;
+    accumulate_block<Tiles>(s, weigher.rows(), shape.d_v, groups, whole_steps, first, ahead);
+    ahead.finish();
+  }
+  write_outputs(s, result);
+}
+
+/// `Backend::decode` for a bf16 cache.
+template <class Tiles>
+void decode_with(const DecodeParams& params, Range chunks, float* nodes, const Scratch& s) {
+  if (chunks.empty()) return;
+  const std::int64_t limit = chunk_token_range(params, chunks.end - 1).end;
+  const std::int64_t begin = chunk_token_range(params, chunks.begin).begin;
+  const std::int64_t end = begin + kBlockTokens < limit ? begin + kBlockTokens : limit;
+  find_token_rows(params, {begin, end}, s.zero_row, {s.rows, kBlockTokens});
+  Prefetcher(s.rows, end - begin, params.shape.d_qk * 2).finish();
+
+  pack_queries(params, s);
+  Tiles::configure();
+  fold_decode(params, chunks, nodes, s.spill, [&](Range tokens, const PartialView& result) {
+    compute_chunk<Tiles>(params, tokens, limit, s, result);
+  });
+  Tiles::release();
+}
+
+}  // namespace mla::kernels::amx

@@ -1,0 +1,185 @@
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include <immintrin.h>
+
+#include "kernels/backend.h"
+#include "kernels/cpu/amx/scratch.h"
+#include "kernels/cpu/amx/sums.h"
+#include "kernels/cpu/amx/tiles.h"
+
+// How queries, keys, weights and values become tiles, and tiles become outputs. Included only by
+// files compiled for AMX and AVX-512.
+
+namespace mla::kernels::amx {
+
+/// Asks for cache rows to be brought into L2, a line at a time, while other work goes on.
+class Prefetcher {
+ public:
+  Prefetcher(const std::uint16_t* const* rows, std::int64_t count, std::int64_t row_bytes)
+      : row_(rows), end_(rows + count), row_bytes_(row_bytes) {}
+
+  [[gnu::always_inline]] void advance(std::int64_t lines) {
+    const std::uint16_t* const* row = row_;
+    std::int64_t offset = offset_;
+    for (; lines > 0 && row != end_; --lines) {
+      _mm_prefetch(reinterpret_cast<const char*>(*row) + offset, _MM_HINT_T1);
+      offset += 64;
+      if (offset >= row_bytes_) {
+        offset = 0;
+        ++row;
+      }
+    }
+    row_ = row;
+    offset_ = offset;
+  }
+  [[gnu::always_inline]] void finish() { advance((end_ - row_) * (row_bytes_ / 64 + 1)); }
+
+ private:
+  const std::uint16_t* const* row_;
+  const std::uint16_t* const* end_;
+  std::int64_t row_bytes_;
+  std::int64_t offset_ = 0;
+};
+
+/// Transposes 16 vectors of 16 32-bit elements.
+[[gnu::always_inline]] inline void transpose(__m512i (&v)[16]) {
+  __m512i t[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
+    t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {
+    v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+    v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+    v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+    v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+  }
+  // 128-bit lane c of v[4 r + i] holds rows 4 r to 4 r + 3 of column 4 c + i.
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    t[i] = _mm512_shuffle_i32x4(v[i], v[4 + i], 0x88);
+    t[4 + i] = _mm512_shuffle_i32x4(v[i], v[4 + i], 0xdd);
+    t[8 + i] = _mm512_shuffle_i32x4(v[8 + i], v[12 + i], 0x88);
+    t[12 + i] = _mm512_shuffle_i32x4(v[8 + i], v[12 + i], 0xdd);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    v[i] = _mm512_shuffle_i32x4(t[i], t[8 + i], 0x88);
+    v[4 + i] = _mm512_shuffle_i32x4(t[4 + i], t[12 + i], 0x88);
+    v[8 + i] = _mm512_shuffle_i32x4(t[i], t[8 + i], 0xdd);
+    v[12 + i] = _mm512_shuffle_i32x4(t[4 + i], t[12 + i], 0xdd);
+  }
+}
+
+/// The first `count` of 32 elements; none if `count` is negative, at most all.
+[[gnu::always_inline]] inline __mmask32 elements_below(std::int64_t count) {
+  if (count >= 32) return 0xffffffffU;
+  return count <= 0 ? 0 : (1U << count) - 1;
+}
+
+/// The 16 x 16 pairs at `pairs`, transposed.
+[[gnu::always_inline]] inline void load_transposed(const std::uint32_t* pairs, __m512i (&v)[16]) {
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) v[i] = _mm512_load_si512(pairs + i * 16);
+  transpose(v);
+}
+
+/// queries[group][step] <- the tile whose row k is pair k of the step's elements, of 16 query rows.
+/// Missing rows and elements are 0.
+[[gnu::always_inline]] inline void pack_queries(const DecodeParams& params, const Scratch& s) {
+  std::uint32_t* tile = s.queries;
+  for (std::int64_t first = params.rows.begin; first < params.rows.end; first += kLanes) {
+    for (std::int64_t k = 0; k < params.shape.d_qk; k += kStep, tile += kTileWords) {
+      const __mmask32 valid = elements_below(params.shape.d_qk - k);
+      __m512i v[16];
+#pragma GCC unroll 16
+      for (int i = 0; i < kLanes; ++i) {
+        v[i] = first + i < params.rows.end
+                   ? _mm512_maskz_loadu_epi16(valid, params.q_row(first + i) + k)
+                   : _mm512_setzero_si512();
+      }
+      transpose(v);
+#pragma GCC unroll 16
+      for (int i = 0; i < 16; ++i) _mm512_store_si512(tile + i * 16, v[i]);
+    }
+  }
+}
+
+/// Bytes from each of 16 rows to the next; `kIrregular` if they differ.
+inline constexpr std::int64_t kIrregular = INT64_MIN;
+[[gnu::always_inline]] inline std::int64_t row_distance(const std::uint16_t* const* rows) {
+  const auto address = [&](int i) { return reinterpret_cast<std::intptr_t>(rows[i]); };
+  const std::int64_t distance = address(1) - address(0);
+  for (int i = 2; i < kTileRows; ++i) {
+    if (address(i) - address(i - 1) != distance) return kIrregular;
+  }
+  return distance;
+}
+
+/// The cache rows of tokens [t, t + 16) of the block as tiles: where they lie if they lie at one
+/// distance and divide into whole steps, else a copy filled up with zeros.
+[[gnu::always_inline]] inline Operand key_tiles(const Scratch& s, int t, std::int64_t d_qk) {
+  const std::int64_t copied_d_qk = round_up(d_qk, kStep);
+  if (d_qk == copied_d_qk) {
+    const std::int64_t distance = row_distance(s.rows + t);
+    if (distance != kIrregular) return {s.rows[t], distance, kStep * 2};
+  }
+  std::uint16_t* copy = s.key_rows + t * copied_d_qk;
+  for (int i = 0; i < kTileRows; ++i) {
+    std::uint16_t* to = copy + i * copied_d_qk;
+    std::memcpy(to, s.rows[t + i], static_cast<std::size_t>(d_qk) * 2);
+    std::memset(to + d_qk, 0, static_cast<std::size_t>(copied_d_qk - d_qk) * 2);
+  }
+  return {copy, copied_d_qk * 2, kStep * 2};
+}
+
+/// values[i][step] <- the tile whose row k is pair k of the step's tokens, of 16 value elements
+/// from `dim` on; `tokens` is whole steps. Interleaving within 128-bit lanes deals the elements of
+/// a run of 32 out to two tiles, which `write_outputs` undoes.
+[[gnu::always_inline]] inline void interleave_values(const Scratch& s, int tokens, std::int64_t dim,
+                                                     std::int64_t d_v, Prefetcher& ahead) {
+  constexpr int kWordsApart = kWeightSteps * kTileWords;
+  for (int i = 0; i < kValueTiles; i += 2, dim += 32) {
+    const __mmask32 valid = elements_below(d_v - dim);
+    std::uint32_t* low = s.values + i * kWordsApart;
+    std::uint32_t* high = low + kWordsApart;
+    for (int t = 0; t < tokens; t += 2, low += kLanes, high += kLanes) {
+      ahead.advance(1);
+      const __m512i v0 = _mm512_maskz_loadu_epi16(valid, s.rows[t] + dim);
+      const __m512i v1 = _mm512_maskz_loadu_epi16(valid, s.rows[t + 1] + dim);
+      _mm512_store_si512(low, _mm512_unpacklo_epi16(v0, v1));
+      _mm512_store_si512(high, _mm512_unpackhi_epi16(v0, v1));
+    }
+  }
+}
+
+/// Where the tile of outputs of group `group` and value tile `tile` lies.
+[[gnu::always_inline]] inline float* output_tile(const Scratch& s, std::int64_t d_v,
+                                                 std::int64_t group, std::int64_t tile) {
+  return s.outputs + (group * value_tiles(d_v) + tile) * kTileWords;
+}
+
+/// result.o <- the outputs, in order.
+[[gnu::always_inline]] inline void write_outputs(const Scratch& s, const PartialView& result) {
+  const __m512i first = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+  const __m512i second =
+      _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
+  for (std::int64_t row = 0; row < result.rows; ++row) {
+    float* o = result.o + row * result.d_v;
+    const float* tiles = output_tile(s, result.d_v, row / kLanes, 0) + row % kLanes * 16;
+    for (std::int64_t dim = 0; dim < result.d_v; dim += 32, tiles += 2 * kTileWords) {
+      const __m512 low = _mm512_load_ps(tiles);
+      const __m512 high = _mm512_load_ps(tiles + kTileWords);
+      _mm512_storeu_ps(o + dim, _mm512_permutex2var_ps(low, first, high));
+      if (dim + 16 == result.d_v) break;
+      _mm512_storeu_ps(o + dim + 16, _mm512_permutex2var_ps(low, second, high));
+    }
+  }
+}
+
+}  // namespace mla::kernels::amx

@@ -1,0 +1,82 @@
+// The scheme of the backend "amx" for machines that have AVX512-BF16 but no AMX: one more backend
+// that every test of this folder runs.
+
+#include "tests/kernels/amx_emulated.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include <gtest/gtest.h>
+
+#include "kernels/cpu/amx/backend.h"
+#include "kernels/cpu/avx512/backend.h"
+#include "kernels/fold_decode.h"
+#include "tests/support/runner.h"
+
+namespace mla::test {
+namespace {
+
+class AmxEmulated final : public kernels::Backend {
+ public:
+  std::string_view name() const override { return "amx_emulated"; }
+  std::string why_unavailable() const override { return others().why_unavailable(); }
+
+  std::int64_t workspace_bytes(const MlaShape& shape, std::int64_t chunk_tokens,
+                               std::int64_t max_context_len) const override {
+    std::int64_t bytes = 0;
+    kernels::amx::lay_out(nullptr, shape,
+                          kernels::fold_spill_floats(shape.d_v, chunk_tokens, max_context_len),
+                          bytes);
+    return std::max(bytes, others().workspace_bytes(shape, chunk_tokens, max_context_len));
+  }
+
+  void decode(const kernels::DecodeParams& params, Range chunks, float* nodes,
+              std::span<std::byte> workspace) const noexcept override {
+    if (params.kv.dtype != DType::kBf16) return others().decode(params, chunks, nodes, workspace);
+    std::int64_t bytes = 0;
+    decode_on_emulated_tiles(params, chunks, nodes,
+                             kernels::amx::lay_out(workspace.data(), params.shape, 0, bytes));
+  }
+
+  std::string_view product_instruction(DType) const override { return {}; }
+  double run_products(DType, std::int64_t) const noexcept override { return 0; }
+
+ private:
+  /// What "amx" leaves to it: fp16 caches.
+  static const kernels::Backend& others() { return kernels::avx512::backend(); }
+};
+
+const AmxEmulated instance;
+[[maybe_unused]] const bool added = add_backend(instance);
+
+bool same_bits(const Nodes& a, const Nodes& b) {
+  const std::int64_t padded = round_up(a.rows, 16);  // m and l have padding, which is anything
+  const float* x = a.floats.data();
+  const float* y = b.floats.data();
+  const auto same = [&](std::int64_t begin, std::int64_t count) {
+    return std::memcmp(x + begin, y + begin, static_cast<std::size_t>(count) * sizeof(float)) == 0;
+  };
+  return same(0, a.rows) && same(padded, a.rows) && same(2 * padded, a.rows * a.d_v);
+}
+
+// What the other tests say of the emulation then holds for the hardware, and the other way round.
+TEST(EmulatedTiles, GiveTheBitsOfTheHardware) {
+  const kernels::Backend& hardware = kernels::amx::backend();
+  const std::string reason = hardware.why_unavailable();
+  if (!reason.empty()) GTEST_SKIP() << reason;
+  for (const std::int64_t heads : {1, 16, 40, 128}) {
+    for (const double q_magnitude : {0.1, 1.0, 30.0}) {
+      const Problem problem({.shape = {heads, 1, 576, 512},
+                             .page_block_size = 100,
+                             .requests = {{1, 700}},
+                             .q_magnitude = q_magnitude,
+                             .kv_magnitude = 1});
+      const kernels::DecodeParams params = problem.params(0, 0, {0, heads});
+      EXPECT_TRUE(same_bits(decode_whole(hardware, params), decode_whole(instance, params)))
+          << heads << " heads, queries of magnitude " << q_magnitude;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace mla::test
