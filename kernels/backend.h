@@ -16,6 +16,8 @@
 
 namespace mla::kernels {
 
+class ProjectionKernel;
+
 /// Some query rows of one request that read one KV head, and the cache they read: what a kernel
 /// needs to compute any chunk of it. Plain data; nothing is owned.
 struct DecodeParams {
@@ -75,6 +77,10 @@ class Backend {
   /// `workspace` is aligned to 64 bytes and no smaller than `workspace_bytes`.
   virtual void decode(const DecodeParams& params, Range chunks, float* nodes,
                       std::span<std::byte> workspace) const noexcept = 0;
+
+  /// How this backend multiplies by per-head matrices of `dtype`, bf16 or fp16: fp32 in portable
+  /// C++ unless it has a kernel of its own.
+  virtual const ProjectionKernel& projection_kernel(DType dtype) const;
 
   /// The instruction whose rate limits this backend for caches of `dtype`, as "vdpbf16ps zmm".
   virtual std::string_view product_instruction(DType dtype) const = 0;

@@ -15,6 +15,7 @@ struct CpuKernel {
                  const Scratch& scratch) noexcept = nullptr;
   std::string_view product_instruction;
   double (*run_products)(std::int64_t count) noexcept = nullptr;
+  const ProjectionKernel& (*projection)() = nullptr;  ///< null: the one every backend has
 };
 
 /// What tells the CPU backends apart. A backend that this build lacks has no kernels, and
@@ -37,6 +38,10 @@ class CpuBackend final : public Backend {
                                std::int64_t max_context_len) const override;
   void decode(const DecodeParams& params, Range chunks, float* nodes,
               std::span<std::byte> workspace) const noexcept override;
+  const ProjectionKernel& projection_kernel(DType dtype) const override {
+    const auto own = kernel(dtype).projection;
+    return own != nullptr ? own() : Backend::projection_kernel(dtype);
+  }
   std::string_view product_instruction(DType dtype) const override {
     return kernel(dtype).product_instruction;
   }

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/projected_decode.h"
 #include "tests/kernels/local_problem.h"
 #include "tests/support/runner.h"
 
@@ -42,6 +43,34 @@ TEST(Decode, AllocatesNothing) {
       backend->decode(params, chunks, nodes.data(), workspace.span());
       EXPECT_EQ(allocations, before) << backend->name();
     }
+  }
+}
+
+TEST(DecodeProjected, AllocatesNothing) {
+  const Problem problem({.shape = {16, 1, 80, 64}, .requests = {{2, 300}}});
+  const kernels::DecodeParams params = problem.params(0, 0, {0, 32});
+  Batch batch;
+  batch.shape = params.shape;
+  batch.requests.resize(1);
+  batch.requests[0].query_len = 2;
+  batch.requests[0].context_len = 300;
+  const std::vector<std::uint16_t> elements(16 * 32 * 64);  // for the weights and the queries
+  const auto w_uk = kernels::w_uk_of_kv_b_proj(elements.data(), DType::kBf16, 16, 16, 16, 64);
+  const auto w_uv = kernels::w_uv_of_kv_b_proj(elements.data(), DType::kBf16, 16, 16, 16, 64);
+  const kernels::ProjectedPlan plan = kernels::make_projected_plan(batch, {16, 16}, 1);
+  const kernels::ProjectedInputs inputs{params.kv,
+                                        {&params.block_table, 1},
+                                        {elements.data(), 256, 16, elements.data(), 256, 16, 16}};
+  std::vector<std::uint16_t> out(2 * 16 * 16);
+  std::vector<float> lse(2 * 16);
+  for (const kernels::Backend* backend : usable_backends()) {
+    const kernels::PackedProjections weights(*backend, w_uk, w_uv);
+    const AlignedBytes workspace(
+        kernels::projected_workspace_bytes(batch, plan, weights, *backend));
+    const long before = allocations;
+    kernels::decode_projected(batch, plan, weights, *backend, inputs, {out.data(), lse.data()},
+                              workspace.span());
+    EXPECT_EQ(allocations, before) << backend->name();
   }
 }
 

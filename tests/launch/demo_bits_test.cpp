@@ -1,6 +1,7 @@
 // The demo batch gives the same bytes, within tolerance of what is expected, however it is dealt
 // out.
 
+#include <algorithm>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -57,7 +58,11 @@ std::vector<std::string> available_backends() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, DemoBits, testing::ValuesIn(available_backends()),
-                         [](const auto& test) { return test.param; });
+                         [](const auto& test) {
+                           std::string name = test.param;  // GoogleTest allows no hyphens
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace mla::launch

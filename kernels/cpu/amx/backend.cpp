@@ -87,6 +87,10 @@ class Amx final : public Backend {
     decode_bf16(params, chunks, nodes, lay_out(workspace.data(), params.shape, 0, bytes));
   }
 
+  const ProjectionKernel& projection_kernel(DType dtype) const override {
+    return avx512::backend().projection_kernel(dtype);
+  }
+
   std::string_view product_instruction(DType dtype) const override {
     return dtype == DType::kBf16 ? "tdpbf16ps" : avx512::backend().product_instruction(dtype);
   }

@@ -4,6 +4,7 @@
 
 #ifdef MLA_HAVE_AVX512
 #include "kernels/cpu/avx512/decode.h"
+#include "kernels/cpu/avx512/project.h"
 #endif
 
 namespace mla::kernels::avx512 {
@@ -26,7 +27,8 @@ std::string missing_for_bf16() {
   return __builtin_cpu_supports("avx512bf16") ? std::string{} : "the CPU lacks AVX512-BF16";
 }
 
-constexpr cpu::CpuKernel kBf16Kernel{decode_bf16, "vdpbf16ps zmm", run_bf16_products};
+constexpr cpu::CpuKernel kBf16Kernel{decode_bf16, "vdpbf16ps zmm", run_bf16_products,
+                                     bf16_projection_kernel};
 constexpr cpu::CpuKernel kFp32Kernel{decode_fp32, "vfmadd231ps zmm", run_fp32_products};
 
 constexpr cpu::CpuKernels kBf16{"avx512", missing_for_bf16, kBf16Kernel, kFp32Kernel};
