@@ -32,7 +32,7 @@ ExitCode run(const Options& options) {
       write_out(text);
     }
   };
-  const auto report = bench::make_report(options.format, options.bench.peers, sink);
+  const auto report = bench::make_report(options.format, options.bench.compares(), sink);
   const ExitCode code = bench::run_bench(options.bench, *report);
   if (file) file->commit();
   return code;
@@ -44,7 +44,8 @@ void check_ranks(const dist::Communicator& comm) {
                         "1: bench measures one process, on as many --threads as it has cores");
 }
 
-void add_grid(CLI::App& cmd, bench::Grid& grid) {
+/// Returns the flag --projected.
+CLI::Option* add_grid(CLI::App& cmd, bench::Grid& grid) {
   cmd.add_option("--heads", grid.heads, "Query heads: sizes and ranges, as 16,128 or 16..64+16")
       ->capture_default_str();
   cmd.add_option("--seqlen", grid.context_lens, "Cached tokens of each request, as 1k..128k*2")
@@ -58,6 +59,16 @@ void add_grid(CLI::App& cmd, bench::Grid& grid) {
       ->envname("MESHMLA_THREADS");
   cmd.add_option("--page", grid.page, "Tokens per page")->capture_default_str();
   cmd.add_option("--chunk", grid.chunk, "Tokens per canonical chunk")->capture_default_str();
+  CLI::Option* const projected = cmd.add_flag(
+      "--projected", grid.projected,
+      "Measure decode with the projections W_UK and W_UV around it, fused and in steps");
+  cmd.add_option("--nope", grid.d_nope, "With --projected: what W_UK takes of a query")
+      ->needs(projected)
+      ->capture_default_str();
+  cmd.add_option("--v-head", grid.d_v_head, "With --projected: what W_UV gives")
+      ->needs(projected)
+      ->capture_default_str();
+  return projected;
 }
 
 }  // namespace
@@ -67,7 +78,7 @@ Command add_bench(CLI::App& app) {
   bench::BenchOptions& b = options->bench;
   CLI::App* cmd = app.add_subcommand(
       "bench", "Measure how fast this machine decodes, and how far from its limits");
-  add_grid(*cmd, b.grid);
+  CLI::Option* const projected = add_grid(*cmd, b.grid);
   cmd->add_option("--backend", b.backends, "auto, all, or names with commas between them")
       ->capture_default_str()
       ->envname("MESHMLA_BACKEND");
@@ -83,7 +94,8 @@ Command add_bench(CLI::App& app) {
   cmd->add_flag("--limits,!--no-limits", b.limits,
                 "Measure first what the machine can do, to compare with [on]");
   cmd->add_flag("--peers", b.peers,
-                "Measure OpenBLAS and oneDNN beside it, where this build has them");
+                "Measure OpenBLAS and oneDNN beside it, where this build has them")
+      ->excludes(projected);
   cmd->add_option("--format", options->format, "Form of the output")
       ->check(CLI::IsMember({"table", "csv", "json", "markdown"}))
       ->capture_default_str();

@@ -14,6 +14,7 @@
 #include "launch/bench/decode_contender.h"
 #include "launch/bench/peers.h"
 #include "launch/bench/pool.h"
+#include "launch/bench/projected_contenders.h"
 #include "launch/machine.h"
 
 namespace mla::launch::bench {
@@ -83,6 +84,20 @@ Header make_header(const BenchOptions& options, std::int64_t pool) {
   return header;
 }
 
+/// The contenders of a point, and what is to be said of each.
+struct Lineup {
+  std::vector<std::unique_ptr<Contender>> contenders;
+  Backends backends;                ///< null for a library
+  std::vector<std::size_t> rivals;  ///< whom each is compared with, itself for nobody
+
+  void add(std::unique_ptr<Contender> contender, const kernels::Backend* backend,
+           std::size_t rival) {
+    contenders.push_back(std::move(contender));
+    backends.push_back(backend);
+    rivals.push_back(rival);
+  }
+};
+
 /// One run over all points.
 class Bench {
  public:
@@ -120,27 +135,48 @@ class Bench {
 
  private:
   void measure_point(const Point& point, const Pool& pool, Peers* peers) {
+    if (point.projected()) {
+      measure_projected(point, pool);
+      return;
+    }
     const Workload workload(point);
-    std::vector<std::unique_ptr<Contender>> contenders;
+    Lineup lineup;
     for (const kernels::Backend* backend : backends_) {
-      contenders.push_back(
-          std::make_unique<DecodeContender>(workload, pool, *backend, options_.hot));
+      lineup.add(std::make_unique<DecodeContender>(workload, pool, *backend, options_.hot), backend,
+                 lineup.contenders.size());
     }
     if (peers != nullptr) {
-      for (auto& peer : peers->contenders(workload, notes_)) contenders.push_back(std::move(peer));
+      for (auto& peer : peers->contenders(workload, notes_))
+        lineup.add(std::move(peer), nullptr, 0);
     }
-    const std::vector<Timing> timings = measure(contenders, options_.repeats);
-    for (std::size_t i = 0; i < contenders.size(); ++i) {
-      const bool is_peer = i >= backends_.size();
+    measure_lineup(point, lineup);
+  }
+
+  /// Each backend by itself: the weights are packed for one.
+  void measure_projected(const Point& point, const Pool& pool) {
+    for (const kernels::Backend* backend : backends_) {
+      ProjectedLayer layer(point, pool, *backend, options_.hot);
+      Lineup lineup;
+      lineup.add(std::make_unique<FusedContender>(layer), backend, 0);
+      lineup.add(std::make_unique<StepsContender>(layer), backend, 0);
+      measure_lineup(point, lineup);
+    }
+  }
+
+  void measure_lineup(const Point& point, const Lineup& lineup) {
+    const std::vector<Timing> timings = measure(lineup.contenders, options_.repeats);
+    for (std::size_t i = 0; i < timings.size(); ++i) {
       Row row{.point = point,
-              .name = contenders[i]->name(),
-              .is_peer = is_peer,
+              .name = lineup.contenders[i]->name(),
               .timing = timings[i],
               .roofline = {},
               .speedup = {},
-              .check = contenders[i]->check()};
-      if (is_peer) row.speedup = speed_ratio(timings[0], timings[i]);
-      if (!is_peer) row.roofline = limits_.roofline(point, *backends_[i]);
+              .check = lineup.contenders[i]->check()};
+      const std::size_t rival = lineup.rivals[i];
+      if (rival != i) row.speedup = speed_ratio(timings[rival], timings[i]);
+      if (lineup.backends[i] != nullptr) {
+        row.roofline = limits_.roofline(point, *lineup.backends[i]);
+      }
       if (!row.check.pass) code_ = ExitCode::kVerificationFailed;
       report_.add(row);
     }

@@ -19,6 +19,9 @@ struct BenchOptions {
   bool hot = false;
   bool limits = true;
   bool peers = false;
+
+  /// True if rows are compared with one another.
+  bool compares() const { return peers || grid.projected; }
 };
 
 /// Measures the grid, row by row into `report`; progress goes to standard error. Returns

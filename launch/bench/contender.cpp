@@ -1,6 +1,7 @@
 #include "launch/bench/contender.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "core/generator.h"
 #include "core/split_plan.h"
@@ -13,19 +14,18 @@ constexpr std::int64_t kCheckedKeys = 1 << 18;  // over all rows of a sample
 constexpr std::int64_t kFewestRows = 2;
 constexpr std::int64_t kMostRows = 16;
 
-void append_expected(const Workload& workload, const kernels::RankInputs& inputs,
-                     std::int64_t request, std::int64_t row, std::vector<double>& out,
-                     std::vector<double>& lse) {
+ExactRow decode_exactly(const Workload& workload, const kernels::RankInputs& inputs,
+                        std::int64_t request, std::int64_t row) {
   const WorkItem item{.piece = request,
                       .request = request,
                       .kv_head = 0,
                       .heads = {0, workload.point.heads},
                       .rows = {row, row + 1},
                       .chunks = {}};
-  out.resize(out.size() + workload.point.shape.d_v);
-  lse.push_back(0);
-  kernels::oracle(kernels::decode_params(workload.batch, item, inputs),
-                  &out[out.size() - workload.point.shape.d_v], &lse.back());
+  ExactRow exact{.out = std::vector<double>(workload.point.shape.d_v)};
+  kernels::oracle(kernels::decode_params(workload.batch, item, inputs), exact.out.data(),
+                  &exact.lse);
+  return exact;
 }
 
 }  // namespace
@@ -52,9 +52,24 @@ kernels::RankInputs Workload::inputs(const KvView& kv) const {
   return inputs;
 }
 
-kernels::Comparison check_sample(const Workload& workload, const kernels::RankInputs& inputs,
+std::vector<float> read_elements(const void* out, DType dtype, std::int64_t row,
+                                 std::int64_t size) {
+  std::vector<std::uint16_t> bits(size);
+  std::memcpy(bits.data(), static_cast<const std::byte*>(out) + 2 * row * size, 2 * bits.size());
+  std::vector<float> elements(size);
+  std::transform(bits.begin(), bits.end(), elements.begin(), [dtype](std::uint16_t b) {
+    return dtype == DType::kBf16 ? to_float(Bf16{b}) : to_float(Fp16{b});
+  });
+  return elements;
+}
+
+void poison(void* results, std::int64_t bytes) {
+  constexpr int kAllOnes = 0xff;
+  std::memset(results, kAllOnes, static_cast<std::size_t>(bytes));
+}
+
+kernels::Comparison check_sample(const Point& point, const RowOracle& oracle,
                                  const RowReader& read_row) {
-  const Point& point = workload.point;
   const std::int64_t all = point.batch * point.rows();
   const std::int64_t wanted = std::clamp(kCheckedKeys / point.context_len, kFewestRows, kMostRows);
   const std::int64_t count = std::min(all, wanted);
@@ -67,9 +82,19 @@ kernels::Comparison check_sample(const Workload& workload, const kernels::RankIn
     const RowResult result = read_row(request, row);
     out.insert(out.end(), result.out.begin(), result.out.end());
     lse.push_back(result.lse);
-    append_expected(workload, inputs, request, row, expected_out, expected_lse);
+    const ExactRow exact = oracle(request, row);
+    expected_out.insert(expected_out.end(), exact.out.begin(), exact.out.end());
+    expected_lse.push_back(exact.lse);
   }
   return kernels::compare(out, lse, expected_out, expected_lse);
+}
+
+kernels::Comparison check_sample(const Workload& workload, const kernels::RankInputs& inputs,
+                                 const RowReader& read_row) {
+  const auto oracle = [&](std::int64_t request, std::int64_t row) {
+    return decode_exactly(workload, inputs, request, row);
+  };
+  return check_sample(workload.point, oracle, read_row);
 }
 
 }  // namespace mla::launch::bench

@@ -54,8 +54,24 @@ struct RowResult {
 };
 using RowReader = std::function<RowResult(std::int64_t request, std::int64_t row)>;
 
-/// Compares rows spread over the batch, the first and the last among them, with the oracle. Their
+/// Row `row` of elements of `dtype`, `size` to a row, at `out`.
+std::vector<float> read_elements(const void* out, DType dtype, std::int64_t row, std::int64_t size);
+
+/// Overwrites results with NaN of every floating-point type.
+void poison(void* results, std::int64_t bytes);
+
+/// What a row should be, in fp64.
+struct ExactRow {
+  std::vector<double> out;
+  double lse = 0;
+};
+using RowOracle = std::function<ExactRow(std::int64_t request, std::int64_t row)>;
+
+/// Compares rows spread over the batch, the first and the last among them, with `oracle`. Their
 /// number shrinks with the context, so that a check costs a fraction of a second.
+kernels::Comparison check_sample(const Point& point, const RowOracle& oracle,
+                                 const RowReader& read_row);
+/// The same with the oracle of decoding.
 kernels::Comparison check_sample(const Workload& workload, const kernels::RankInputs& inputs,
                                  const RowReader& read_row);
 

@@ -1,19 +1,6 @@
 #include "launch/bench/decode_contender.h"
 
-#include <cstring>
-
 namespace mla::launch::bench {
-namespace {
-
-constexpr int kAllOnes = 0xff;  // a NaN in every floating-point type
-
-float element_at(const std::byte* out, std::int64_t i, DType dtype) {
-  std::uint16_t bits = 0;
-  std::memcpy(&bits, out + 2 * i, sizeof bits);
-  return dtype == DType::kBf16 ? to_float(Bf16{bits}) : to_float(Fp16{bits});
-}
-
-}  // namespace
 
 DecodeContender::DecodeContender(const Workload& workload, const Pool& pool,
                                  const kernels::Backend& backend, bool hot)
@@ -42,8 +29,8 @@ void DecodeContender::prepare() {
   const auto count = static_cast<std::int64_t>(slices.size());
 #pragma omp parallel for num_threads(workload_.point.threads)
   for (std::int64_t i = 0; i < count; ++i) {
-    std::memset(slices[i].out.data(), kAllOnes, slices[i].out.size());
-    std::memset(slices[i].lse.data(), kAllOnes, slices[i].lse.size() * sizeof(float));
+    poison(slices[i].out.data(), std::ssize(slices[i].out));
+    poison(slices[i].lse.data(), 4 * std::ssize(slices[i].lse));
   }
 }
 
@@ -59,12 +46,9 @@ kernels::Comparison DecodeContender::check() const {
 
 RowResult DecodeContender::read_row(std::int64_t request, std::int64_t row) const {
   const ResultSlice& slice = results_.slices()[request];
-  const std::int64_t d_v = workload_.point.shape.d_v;
-  RowResult result{.out = std::vector<float>(d_v), .lse = slice.lse[row]};
-  for (std::int64_t i = 0; i < d_v; ++i) {
-    result.out[i] = element_at(slice.out.data(), row * d_v + i, workload_.batch.out_dtype);
-  }
-  return result;
+  return {.out = read_elements(slice.out.data(), workload_.batch.out_dtype, row,
+                               workload_.point.shape.d_v),
+          .lse = slice.lse[row]};
 }
 
 }  // namespace mla::launch::bench

@@ -74,8 +74,9 @@ std::optional<Roofline> Limits::roofline(const Point& point,
   const auto stream = std::find_if(memory.begin(), memory.end(),
                                    [&](const auto& m) { return m.threads == point.threads; });
   if (product == products.end() || stream == memory.end()) return std::nullopt;
+  const double bytes = point.kv_bytes() + point.weight_bytes();
   return Roofline{.compute_seconds = point.flops() / product->flops_per_second,
-                  .memory_seconds = point.kv_bytes() / stream->bytes_per_second};
+                  .memory_seconds = bytes / stream->bytes_per_second};
 }
 
 Limits measure_limits(std::span<const Point> points,

@@ -31,6 +31,12 @@ std::int64_t parse_chunk(const std::string& text) {
   return chunk;
 }
 
+std::int64_t parse_width(std::string_view field, const std::string& text) {
+  const std::int64_t width = parse_size(field, text, 1 << 16);
+  if (width % 16 != 0) throw InvalidArgument(field, text, "a multiple of 16");
+  return width;
+}
+
 }  // namespace
 
 std::int64_t Point::cache_bytes() const {
@@ -44,11 +50,16 @@ double Point::memory_bytes() const {
   const double query_rows =
       static_cast<double>(batch) * static_cast<double>(query_len) * static_cast<double>(heads);
   return element * (slots * static_cast<double>(shape.d_qk) +
-                    query_rows * static_cast<double>(shape.d_qk + shape.d_v));
+                    query_rows * static_cast<double>(shape.d_qk + shape.d_v)) +
+         weight_bytes();
 }
 
 double Point::kv_bytes() const {
   return static_cast<double>(tokens() * shape.d_qk * size_of(dtype));
+}
+
+double Point::weight_bytes() const {
+  return static_cast<double>(heads * shape.d_v * (d_nope + d_v_head) * size_of(dtype));
 }
 
 double Point::flops() const {
@@ -56,8 +67,9 @@ double Point::flops() const {
   for (std::int64_t j = 0; j < query_len; ++j) {
     visible += static_cast<double>(std::max<std::int64_t>(0, context_len - (query_len - 1 - j)));
   }
-  return 2.0 * static_cast<double>(batch * heads) * visible *
-         static_cast<double>(shape.d_qk + shape.d_v);
+  const double attention = visible * static_cast<double>(shape.d_qk + shape.d_v);
+  const double projections = static_cast<double>(query_len * shape.d_v * (d_nope + d_v_head));
+  return 2.0 * static_cast<double>(batch * heads) * (attention + projections);
 }
 
 std::vector<Point> make_points(const Grid& grid) {
@@ -70,6 +82,8 @@ std::vector<Point> make_points(const Grid& grid) {
                                             : bounded("--threads", grid.threads, 4096);
   const std::int64_t page = parse_size("--page", grid.page, 1 << 20);
   const std::int64_t chunk = parse_chunk(grid.chunk);
+  const std::int64_t d_nope = grid.projected ? parse_width("--nope", grid.d_nope) : 0;
+  const std::int64_t d_v_head = grid.projected ? parse_width("--v-head", grid.d_v_head) : 0;
   std::vector<Point> points;
   const auto add = [&](const Point& point) {
     if (points.size() == kMaxPoints) {
@@ -85,7 +99,8 @@ std::vector<Point> make_points(const Grid& grid) {
           for (const std::int64_t b : batches) {
             for (const std::int64_t s : context_lens) {
               for (const std::int64_t t : threads) {
-                add({dtype, shape, h, b, s, s_q, static_cast<int>(t), page, chunk});
+                add({dtype, shape, h, b, s, s_q, static_cast<int>(t), page, chunk, d_nope,
+                     d_v_head});
               }
             }
           }
@@ -113,9 +128,11 @@ Batch make_batch(const Point& point) {
 }
 
 std::string to_string(const Point& p) {
-  return fmt::format("{} {}/{}, {} heads, batch {} of {} tokens, s_q {}, {} thread(s)",
+  const std::string projections =
+      p.projected() ? fmt::format(", projected {}/{}", p.d_nope, p.d_v_head) : "";
+  return fmt::format("{} {}/{}, {} heads, batch {} of {} tokens, s_q {}, {} thread(s){}",
                      name_of(p.dtype), p.shape.d_qk, p.shape.d_v, p.heads, p.batch, p.context_len,
-                     p.query_len, p.threads);
+                     p.query_len, p.threads, projections);
 }
 
 }  // namespace mla::launch::bench

@@ -20,18 +20,26 @@ struct Point {
   int threads = 1;
   std::int64_t page_block_size = 64;
   std::int64_t chunk_tokens = kDefaultChunkTokens;
+  std::int64_t d_nope = 0;    ///< with the projections around attention: what W_UK takes; else 0
+  std::int64_t d_v_head = 0;  ///< likewise: what W_UV gives
 
+  bool projected() const { return d_nope > 0; }
+  std::int64_t d_rope() const { return shape.d_qk - shape.d_v; }
   std::int64_t rows() const { return query_len * heads; }  ///< query rows of a request
   std::int64_t tokens() const { return batch * context_len; }
   std::int64_t blocks() const { return ceil_div(context_len, page_block_size); }
 
   /// Pages that one repeat reads, as bytes of pool: the last page of a request may be part empty.
   std::int64_t cache_bytes() const;
-  /// That, the queries and the results, as a double because it may be beyond all integers.
+  /// That, the queries, the weights and the results, as a double because it may be beyond all
+  /// integers.
   double memory_bytes() const;
   /// Cache rows read once for each request.
   double kv_bytes() const;
-  /// 2 * rows * visible keys * (d_qk + d_v): multiplications and additions of the two products.
+  /// W_UK and W_UV of all heads, read once; 0 without projections.
+  double weight_bytes() const;
+  /// 2 * rows * visible keys * (d_qk + d_v): multiplications and additions of the two products. The
+  /// projections add 2 * rows * d_v * (d_nope + d_v_head).
   double flops() const;
 };
 
@@ -46,6 +54,9 @@ struct Grid {
   std::string threads;  ///< empty: one per core
   std::string page = "64";
   std::string chunk = "512";
+  bool projected = false;  ///< with the projections around attention
+  std::string d_nope = "128";
+  std::string d_v_head = "128";
 };
 
 /// All points of the grid, those of one dtype together.

@@ -49,9 +49,9 @@ std::string check_text(const Row& row) {
   return row.check.pass ? "right" : "WRONG: " + kernels::to_string(row.check);
 }
 
-std::vector<Column> columns(bool peers) {
+std::vector<Column> columns(bool compared) {
   std::vector<Column> list = {
-      {"name", "name", 9, [](const Row& r) { return Json(r.name); }, plain},
+      {"name", "name", 12, [](const Row& r) { return Json(r.name); }, plain},
       {"dtype", "dtype", 5, [](const Row& r) { return Json(name_of(r.point.dtype)); }, plain},
       {"d_qk", "d_qk", 4, [](const Row& r) { return Json(r.point.shape.d_qk); }, plain},
       {"d_v", "d_v", 4, [](const Row& r) { return Json(r.point.shape.d_v); }, plain},
@@ -73,7 +73,7 @@ std::vector<Column> columns(bool peers) {
          return Json(r.roofline->compute_binds() ? "flops" : "bytes");
        },
        plain}};
-  if (peers) {
+  if (compared) {
     list.push_back(
         {"ours_faster", "ours is", 8, [](const Row& r) { return optional(r.speedup); }, times});
   }
@@ -118,8 +118,8 @@ class TableReport final : public Report {
     bool rule;            // under the titles
   };
 
-  TableReport(Style style, bool peers, Sink sink)
-      : Report(std::move(sink)), style_(style), columns_(columns(peers)) {}
+  TableReport(Style style, bool compared, Sink sink)
+      : Report(std::move(sink)), style_(style), columns_(columns(compared)) {}
 
   void begin(const Header& header, const Limits& limits) override {
     std::vector<std::string> titles;
@@ -231,13 +231,13 @@ std::optional<double> Row::of_limit() const {
   return roofline->seconds() / timing.median();
 }
 
-std::unique_ptr<Report> make_report(const std::string& format, bool peers, Report::Sink sink) {
+std::unique_ptr<Report> make_report(const std::string& format, bool compared, Report::Sink sink) {
   if (format == "csv") return std::make_unique<CsvReport>(std::move(sink));
   if (format == "json") return std::make_unique<JsonReport>(std::move(sink));
   const TableReport::Style style = format == "markdown"
                                        ? TableReport::Style{"- ", " | ", "| ", " |", true}
                                        : TableReport::Style{"", " ", "", "", false};
-  return std::make_unique<TableReport>(style, peers, std::move(sink));
+  return std::make_unique<TableReport>(style, compared, std::move(sink));
 }
 
 }  // namespace mla::launch::bench

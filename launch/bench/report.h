@@ -18,10 +18,10 @@ namespace mla::launch::bench {
 struct Row {
   Point point;
   std::string name;  ///< a backend, or a library
-  bool is_peer = false;
   Timing timing;
   std::optional<Roofline> roofline;
-  std::optional<double> speedup;  ///< of peers: how many times as fast the first backend is
+  std::optional<double>
+      speedup;  ///< how many times as fast its rival was: ours, or the fused operator
   kernels::Comparison check;
 
   double gflops() const { return 1e-9 * point.flops() / timing.median(); }
@@ -54,7 +54,7 @@ class Report {
   Sink sink_;
 };
 
-/// "table", "markdown", "csv" or "json". Without `peers`, tables leave their column out.
-std::unique_ptr<Report> make_report(const std::string& format, bool peers, Report::Sink sink);
+/// "table", "markdown", "csv" or "json". Where nothing is `compared`, tables leave that column out.
+std::unique_ptr<Report> make_report(const std::string& format, bool compared, Report::Sink sink);
 
 }  // namespace mla::launch::bench

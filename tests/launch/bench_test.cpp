@@ -34,6 +34,20 @@ TEST(Bench, ComparesWithTheMachinesLimitsUnlessToldNotTo) {
               testing::Not(HasSubstr("reads: ")));
 }
 
+TEST(Bench, ComparesTheFusedProjectionsWithSteps) {
+  const CommandResult result =
+      run_meshmla(0, std::string(kQuick) +
+                         "--backend portable --projected --nope 32 --v-head 16 --format json");
+  EXPECT_EQ(result.exit_code, 0);
+  const auto json = nlohmann::json::parse(result.output);
+  ASSERT_EQ(json["rows"].size(), 6U * 2);  // batches of 1, 8 and 64
+  EXPECT_EQ(json["rows"][0]["name"], "portable fused");
+  EXPECT_TRUE(json["rows"][0]["ours_faster"].is_null());
+  EXPECT_EQ(json["rows"][1]["name"], "portable steps");
+  EXPECT_GT(json["rows"][1]["ours_faster"], 0);
+  for (const auto& row : json["rows"]) EXPECT_EQ(row["check"], "right");
+}
+
 TEST(Bench, WritesAFile) {
   const TemporaryFolder folder;
   const CommandResult result = run_meshmla(
@@ -67,6 +81,11 @@ TEST(Bench, RefusesWhatItCannotMeasureInOneLine) {
   EXPECT_THAT(error_of(0, "--backend abacus"), ElementsAre(HasSubstr("--backend: abacus;")));
   EXPECT_THAT(error_of(0, "--dtype fp32"),
               ElementsAre("meshmla: error: --dtype: 'fp32'; expected bf16 or fp16"));
+  EXPECT_THAT(error_of(0, "--projected --nope 100"),
+              ElementsAre("meshmla: error: --nope: 100; expected a multiple of 16"));
+  EXPECT_THAT(error_of(0, "--nope 128"), ElementsAre(HasSubstr("--nope requires --projected")));
+  EXPECT_THAT(error_of(0, "--projected --peers"),
+              ElementsAre(HasSubstr("--peers excludes --projected")));
   EXPECT_THAT(error_of(3, ""), ElementsAre("meshmla: error: ranks: 3; expected 1: bench measures "
                                            "one process, on as many --threads as it has cores"));
 }

@@ -42,9 +42,25 @@ TEST(Points, CountWhatQueriesSee) {
   EXPECT_EQ(point.flops(), 2.0 * 3 * 16 * (576 + 512));
 }
 
+TEST(Points, CountTheProjectionsIfThereAreAny) {
+  Grid grid{.heads = "16", .context_lens = "100", .batches = "3", .query_lens = "2"};
+  grid.d_v_head = "64";
+  const Point without = make_points(grid)[0];
+  EXPECT_FALSE(without.projected());
+  EXPECT_EQ(without.weight_bytes(), 0);
+  grid.projected = true;
+  const Point with = make_points(grid)[0];
+  EXPECT_TRUE(with.projected());
+  EXPECT_EQ(with.flops() - without.flops(), 2.0 * 3 * 2 * 16 * 512 * (128 + 64));
+  EXPECT_EQ(with.weight_bytes(), 16.0 * 512 * (128 + 64) * 2);
+  EXPECT_EQ(with.kv_bytes(), without.kv_bytes());
+  EXPECT_EQ(to_string(with), to_string(without) + ", projected 128/64");
+}
+
 TEST(Points, RefuseValuesOutOfRange) {
   for (const Grid& grid :
-       {Grid{.heads = "1m"}, Grid{.chunk = "100"}, Grid{.page = "0"}, Grid{.threads = "5k"},
+       {Grid{.projected = true, .d_nope = "100"}, Grid{.projected = true, .d_v_head = "1m"},
+        Grid{.heads = "1m"}, Grid{.chunk = "100"}, Grid{.page = "0"}, Grid{.threads = "5k"},
         Grid{.context_lens = "1..3000+1", .batches = "1..3000+1"}}) {
     EXPECT_THROW(make_points(grid), InvalidArgument);
   }
