@@ -85,7 +85,7 @@ TEST(Bench, RefusesWhatItCannotMeasureInOneLine) {
               ElementsAre("meshmla: error: --nope: 100; expected a multiple of 16"));
   EXPECT_THAT(error_of(0, "--nope 128"), ElementsAre(HasSubstr("--nope requires --projected")));
   EXPECT_THAT(error_of(0, "--projected --peers"),
-              ElementsAre(HasSubstr("--peers excludes --projected")));
+              ElementsAre(HasSubstr("--projected excludes --peers")));
   EXPECT_THAT(error_of(3, ""), ElementsAre("meshmla: error: ranks: 3; expected 1: bench measures "
                                            "one process, on as many --threads as it has cores"));
 }
