@@ -47,31 +47,28 @@ constexpr float to_float(Fp16 x) {
 /// Round to nearest, ties to even; NaN stays a (quiet) NaN.
 constexpr Bf16 to_bf16(float x) {
   const auto bits = std::bit_cast<std::uint32_t>(x);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) {
-    return {static_cast<std::uint16_t>(bits >> 16 | 0x40u)};
-  }
-  return {static_cast<std::uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16)};
+  const std::uint32_t quiet = bits >> 16 | 0x40u;
+  const std::uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+  const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
+  return {static_cast<std::uint16_t>(is_nan ? quiet : rounded)};
 }
 
-/// Round to nearest, ties to even; overflow gives infinity; NaN stays a (quiet) NaN.
+/// Round to nearest, ties to even; overflow gives infinity; NaN stays a (quiet) NaN. Selects
+/// rather than branches, so that loops vectorise.
 constexpr Fp16 to_fp16(float x) {
   const auto bits = std::bit_cast<std::uint32_t>(x);
   const std::uint32_t sign = bits >> 16 & 0x8000u;
   const std::uint32_t magnitude = bits & 0x7fffffffu;
-  std::uint32_t result = 0;
-  if (magnitude > 0x7f800000u) {
-    result = 0x7e00u | (magnitude >> 13 & 0x3ffu);
-  } else if (magnitude >= 0x477ff000u) {  // 65520, halfway from the largest finite value to 2^16
-    result = 0x7c00u;
-  } else if (magnitude >= 0x38800000u) {  // 2^-14, the smallest normal value
-    const std::uint32_t rebiased = magnitude - 0x38000000u;
-    result = (rebiased + 0xfffu + (rebiased >> 13 & 1u)) >> 13;
-  } else {
-    // Adding 0.5 moves the subnormal's last place to the last place of the binary32 mantissa, so
-    // the addition itself rounds.
-    const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
-    result = std::bit_cast<std::uint32_t>(shifted) - 0x3f000000u;
-  }
+  const std::uint32_t rebiased = magnitude - 0x38000000u;
+  std::uint32_t result = (rebiased + 0xfffu + (rebiased >> 13 & 1u)) >> 13;
+  // For a subnormal, adding 0.5 moves its last place to the last place of the binary32 mantissa, so
+  // the addition itself rounds.
+  const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
+  const std::uint32_t subnormal = std::bit_cast<std::uint32_t>(shifted) - 0x3f000000u;
+  result = magnitude < 0x38800000u ? subnormal : result;  // 2^-14, the smallest normal value
+  // 65520, halfway from the largest finite value to 2^16
+  result = magnitude >= 0x477ff000u ? 0x7c00u : result;
+  result = magnitude > 0x7f800000u ? 0x7e00u | (magnitude >> 13 & 0x3ffu) : result;
   return {static_cast<std::uint16_t>(sign | result)};
 }
 

@@ -7,26 +7,25 @@
 namespace mla {
 namespace {
 
-constexpr std::int64_t kBlock = 16;  // d_v is a multiple of it
+constexpr std::int64_t kBlock = 256;  // elements converted at a time
 
 /// Writes o / l for one row in the dtype of the results.
 void store_row(const PartialView& root, std::int64_t row, DType dtype, std::byte* out) {
   float values[kBlock];
   std::uint16_t halves[kBlock];
   for (std::int64_t d = 0; d < root.d_v; d += kBlock) {
-    finalize_out(root, row, {d, d + kBlock}, values);
-    switch (dtype) {
-      case DType::kFp32:
-        std::memcpy(out + d * 4, values, sizeof values);
-        continue;
-      case DType::kBf16:
-        for (int i = 0; i < kBlock; ++i) halves[i] = to_bf16(values[i]).bits;
-        break;
-      case DType::kFp16:
-        for (int i = 0; i < kBlock; ++i) halves[i] = to_fp16(values[i]).bits;
-        break;
+    const std::int64_t count = std::min(kBlock, root.d_v - d);
+    finalize_out(root, row, {d, d + count}, values);
+    if (dtype == DType::kFp32) {
+      std::memcpy(out + d * 4, values, count * sizeof *values);
+      continue;
     }
-    std::memcpy(out + d * 2, halves, sizeof halves);
+    if (dtype == DType::kBf16) {
+      for (std::int64_t i = 0; i < count; ++i) halves[i] = to_bf16(values[i]).bits;
+    } else {
+      for (std::int64_t i = 0; i < count; ++i) halves[i] = to_fp16(values[i]).bits;
+    }
+    std::memcpy(out + d * 2, halves, count * sizeof *halves);
   }
 }
 

@@ -60,13 +60,14 @@ template <class Simd, class Store>
   // A row that has seen no key keeps m = -inf; subtracting 0 instead gives weights of exactly 0.
   const Vector base = Simd::select(Simd::equal(m_new, empty), Vector{}, m_new);
   const Vector shrink = exp2<Simd>(m_old - base);
-  Vector sum = Simd::load(l) * shrink;
+  Vector block_sum{};  // apart from l: fewer additions to a large sum lose less
   for (int t = 0; t < tokens; t += 2) {
     const Vector p0 = exp2<Simd>(Simd::load(scores + t * ld) - base);
     const Vector p1 = exp2<Simd>(Simd::load(scores + (t + 1) * ld) - base);
-    sum = sum + (p0 + p1);
+    block_sum = block_sum + (p0 + p1);
     store(t, p0, p1);
   }
+  const Vector sum = Simd::load(l) * shrink + block_sum;
   Simd::store(m, m_new);
   Simd::store(l, sum);
   Simd::store(rescale, shrink);

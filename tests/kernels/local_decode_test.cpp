@@ -7,6 +7,11 @@
 #include "tests/kernels/local_problem.h"
 #include "tests/support/runner.h"
 
+#ifdef MLA_HAVE_RAPIDCHECK
+#include <rapidcheck.h>
+#include <rapidcheck/gtest.h>
+#endif
+
 namespace mla::test {
 namespace {
 
@@ -95,6 +100,48 @@ TEST(LocalDecoder, CountsEveryChunkOfAnItemOnce) {
     EXPECT_EQ(chunks_done, 3);
   }
 }
+
+#ifdef MLA_HAVE_RAPIDCHECK
+
+/// The rows of some heads out of a slice of all heads.
+ResultSlice heads_of(const ResultSlice& all, Range heads, std::int64_t query_len) {
+  const auto row_bytes = std::ssize(all.out) / (query_len * all.heads.size());
+  ResultSlice some{.request = all.request, .heads = heads, .out = {}, .lse = {}};
+  for (std::int64_t token = 0; token < query_len; ++token) {
+    const std::int64_t row = token * all.heads.size() + heads.begin;
+    const auto* out = all.out.data() + row * row_bytes;
+    some.out.insert(some.out.end(), out, out + heads.size() * row_bytes);
+    some.lse.insert(some.lse.end(), all.lse.begin() + row, all.lse.begin() + row + heads.size());
+  }
+  return some;
+}
+
+RC_GTEST_PROP(LocalDecoder, GivesTheSameBitsForAnyThreadsPagesAndHeads, ()) {
+  LocalSpec spec;
+  spec.context_lens = *rc::gen::container<std::vector<std::int64_t>>(
+      *rc::gen::inRange(1, 4), rc::gen::inRange<std::int64_t>(0, 300));
+  spec.query_len = *rc::gen::inRange<std::int64_t>(1, 4);
+  spec.heads = *rc::gen::element<std::int64_t>(1, 3, 5, 8, 16, 20, 63, 128);
+  const LocalProblem problem(spec);
+  spec.page_block_size = *rc::gen::element<std::int64_t>(1, 7, 64, 100);
+  const LocalProblem relaid(spec);
+  const int threads = *rc::gen::inRange(1, 9);
+  const auto ranks = static_cast<int>(
+      *rc::gen::inRange<std::int64_t>(1, std::min<std::int64_t>(4, spec.heads) + 1));
+
+  const Partition whole = make_partition(problem.batch(), {ShardMode::Kind::kBatch}, 1);
+  const Partition sliced = make_partition(relaid.batch(), {ShardMode::Kind::kHeads}, ranks);
+  for (const kernels::Backend* backend : usable_backends()) {
+    const Outcome all = decode(problem, whole, 0, 1, *backend);
+    for (int rank = 0; rank < ranks; ++rank) {
+      for (const ResultSlice& slice : decode(relaid, sliced, rank, threads, *backend).results) {
+        RC_ASSERT(slice == heads_of(all.results[slice.request], slice.heads, spec.query_len));
+      }
+    }
+  }
+}
+
+#endif
 
 }  // namespace
 }  // namespace mla::test
