@@ -31,11 +31,13 @@ class Prefetcher {
  private:
   [[gnu::always_inline]] void ask_for(std::int64_t bytes) {
     while (true) {
-      const char* stop = line_ + bytes < row_end_ ? line_ + bytes : row_end_;
+      const std::int64_t stop = line_ + bytes < row_end_ ? line_ + bytes : row_end_;
       bytes -= stop - line_;
-      for (; line_ < stop; line_ += 64) _mm_prefetch(line_, _MM_HINT_T1);
+      for (; line_ < stop; line_ += 64) {
+        _mm_prefetch(reinterpret_cast<const char*>(line_), _MM_HINT_T1);
+      }
       if (bytes <= 0 || next_row_ == end_) return;
-      line_ = reinterpret_cast<const char*>(*next_row_++);
+      line_ = reinterpret_cast<std::int64_t>(*next_row_++);
       row_end_ = line_ + row_bytes_;
     }
   }
@@ -44,8 +46,8 @@ class Prefetcher {
   const std::uint16_t* const* end_;
   std::int64_t row_bytes_;
   std::int64_t step_bytes_;
-  const char* line_ = nullptr;  // of the row begun
-  const char* row_end_ = nullptr;
+  std::int64_t line_ = 0;     // addresses: the next line of the row begun
+  std::int64_t row_end_ = 0;  // and the row's end
 };
 
 /// Transposes 16 vectors of 16 32-bit elements.

@@ -65,9 +65,10 @@ inline constexpr int kStepsPerSoftmax = 6;
   return count;
 }
 
-/// The online softmax of one block: turns the scores of `tokens` tokens, whole steps, into tiles of
-/// weights and brings m and l of `result` up to date. The block begins `begin` tokens into the
-/// chunk; missing tokens are seen by no row. Returns the number of heavy rows.
+/// The online softmax of one group in one block: turns the scores of `tokens` tokens, whole steps,
+/// into tiles of weights and brings m and l of `result` up to date. The block begins `begin` tokens
+/// into the chunk; missing tokens are seen by no row. `heavy_rows` is the number of heavy rows of
+/// the groups before; returns it with this group's added.
 [[gnu::always_inline]] inline int weigh_group(const Scratch& s, std::int64_t group, int tokens,
                                               std::int64_t begin, float scale_log2,
                                               const PartialView& result, int heavy_rows,
