@@ -1,6 +1,5 @@
 #pragma once
 
-#include <bit>
 #include <cstdint>
 
 #include <immintrin.h>
@@ -9,7 +8,7 @@
 #include "kernels/cpu/amx/repack.h"
 #include "kernels/cpu/amx/scratch.h"
 #include "kernels/cpu/amx/sums.h"
-#include "kernels/cpu/amx/weigher.h"
+#include "kernels/cpu/amx/weights.h"
 #include "kernels/fold_decode.h"
 #include "kernels/token_rows.h"
 
@@ -18,17 +17,18 @@
 
 namespace mla::kernels::amx {
 
-// Lines of the next block prefetched at each step of the work on this one. Together they come to
-// all of its lines for 16 query rows, evenly spread; with more rows they are through earlier.
-inline constexpr int kAheadPerKeyTile = 6;
-inline constexpr int kAheadPerSlice = 8;
-inline constexpr int kAheadPerOutputStep = 12;
+/// Lines of the next block prefetched at each step of the work on this one, a step being four tile
+/// products or what takes as long: as many as spread a block evenly over 64 steps of interleaving
+/// values and 92 steps for each group.
+constexpr std::int64_t lines_per_step(std::int64_t groups) {
+  return ceil_div(27, groups + 1);
+}
 
 /// scores[group][token][lane] of some tiles of tokens and groups, of 16 each.
 template <class Tiles, int kTokenTiles, int kGroups>
 [[gnu::always_inline]] inline void score_tiles(const Operand* keys, const Scratch& s,
                                                std::int64_t group, int token, std::int64_t steps,
-                                               Weigher<Tiles>& weigher, Prefetcher& ahead) {
+                                               Prefetcher& ahead) {
   using Product = Sums<Tiles, kTokenTiles, kGroups>;
   Operand k[kTokenTiles];
   Operand q[kGroups];
@@ -37,20 +37,18 @@ template <class Tiles, int kTokenTiles, int kGroups>
     q[j] = packed_tiles(s.queries + (group + j) * steps * kTileWords);
   }
   Product::zero();
-  Product::multiply_add(k, q, steps, [&] {
-    ahead.advance(kAheadPerKeyTile * kTokenTiles);
-    weigher.advance();
-  });
+  Product::multiply_add(
+      k, q, steps, [&]() __attribute__((always_inline)) { ahead.advance(); });
   Product::store([&](int i, int j) {
     return s.scores + ((group + j) * kBlockTokens + token + i * kTileRows) * kLanes;
   });
 }
 
-/// The weights of a block of `tokens` tokens, whole steps: the softmax of two groups is done while
-/// the next two are scored. Missing tokens, up to whole tiles, are rows of zeros.
+/// The scores of a block of `tokens` tokens, whole steps. Missing tokens, up to whole tiles, are
+/// rows of zeros.
 template <class Tiles>
-void weigh_block(const Scratch& s, std::int64_t d_qk, std::int64_t groups, int tokens,
-                 Weigher<Tiles>& weigher, Prefetcher& ahead) {
+void score_block(const Scratch& s, std::int64_t d_qk, std::int64_t groups, int tokens,
+                 Prefetcher& ahead) {
   Operand keys[kKeyTiles];
   for (int t = 0; t < round_up(tokens, 4 * kTileRows); t += kTileRows) {
     keys[t / kTileRows] = key_tiles(s, t, d_qk);
@@ -59,38 +57,21 @@ void weigh_block(const Scratch& s, std::int64_t d_qk, std::int64_t groups, int t
   std::int64_t group = 0;
   for (; group + 1 < groups; group += 2) {
     for (int t = 0; t < tokens; t += 2 * kTileRows) {
-      score_tiles<Tiles, 2, 2>(keys, s, group, t, steps, weigher, ahead);
+      score_tiles<Tiles, 2, 2>(keys, s, group, t, steps, ahead);
     }
-    weigher.scored(group + 2);
   }
   if (group < groups) {
     for (int t = 0; t < tokens; t += 4 * kTileRows) {
-      score_tiles<Tiles, 4, 1>(keys, s, group, t, steps, weigher, ahead);
+      score_tiles<Tiles, 4, 1>(keys, s, group, t, steps, ahead);
     }
-    weigher.scored(groups);
-  }
-  while (weigher.pending()) {
-    ahead.advance(kAheadPerSlice);
-    weigher.advance();
   }
 }
 
-/// Multiplies the rows `moved` of a tile of outputs. The others would be multiplied by exactly 1,
-/// which changes no bit.
-[[gnu::always_inline]] inline void rescale_tile(float* tile, const float* rescale, unsigned moved) {
-  for (; moved != 0; moved &= moved - 1) {
-    const int row = std::countr_zero(moved);
-    float* o = tile + row * 16;
-    _mm512_store_ps(o, _mm512_mul_ps(_mm512_load_ps(o), _mm512_set1_ps(rescale[row])));
-  }
-}
-
-/// weights * values for kGroups tiles of rows, [tile][step] at `weights`, and kValues tiles of
-/// value elements, from the interleaved one `value` on. `start(sums)` loads what they are added to.
-template <class Tiles, int kGroups, int kValues, class TileAt, class Start>
+/// sums <- weights * values for kGroups tiles of rows, [tile][step] at `weights`, and kValues tiles
+/// of value elements, from the interleaved one `value` on.
+template <class Tiles, int kGroups, int kValues>
 [[gnu::always_inline]] inline void weigh_values(const Scratch& s, const std::uint32_t* weights,
-                                                int value, std::int64_t steps, Prefetcher& ahead,
-                                                Start&& start, TileAt&& out) {
+                                                int value, std::int64_t steps, Prefetcher& ahead) {
   using Product = Sums<Tiles, kGroups, kValues>;
   Operand p[kGroups];
   Operand v[kValues];
@@ -98,73 +79,66 @@ template <class Tiles, int kGroups, int kValues, class TileAt, class Start>
   for (int j = 0; j < kValues; ++j) {
     v[j] = packed_tiles(s.values + (value + j) * kWeightSteps * kTileWords);
   }
-  start(Product{});
-  Product::multiply_add(p, v, steps, [&] { ahead.advance(kAheadPerOutputStep); });
-  Product::store(out);
+  Product::zero();
+  Product::multiply_add(
+      p, v, steps, [&]() __attribute__((always_inline)) { ahead.advance(); });
+  Product::store([&](int i, int j) { return s.sums + (i * kValues + j) * kTileWords; });
 }
 
-/// o <- rescale * o + weights * values for some groups and some tiles of value elements, from `dim`
-/// + 16 * `value` on.
+/// o <- rescale * o + weights * values for some groups and kValues tiles of value elements, from
+/// `dim` + 16 * `value` on.
 template <class Tiles, int kGroups, int kValues>
-[[gnu::always_inline]] inline void accumulate_tiles(const Scratch& s, const BlockRows& block,
-                                                    std::int64_t d_v, std::int64_t dim, int value,
+[[gnu::always_inline]] inline void accumulate_tiles(const Scratch& s, std::int64_t dim, int value,
                                                     std::int64_t group, std::int64_t steps,
-                                                    bool first, Prefetcher& ahead) {
-  const auto out = [&](int i, int j) {
-    return output_tile(s, d_v, group + i, dim / 16 + value + j);
-  };
-  const auto start = [&](auto sums) __attribute__((always_inline)) {
-    if (first) return sums.zero();
-    for (int i = 0; i < kGroups; ++i) {
-      for (int j = 0; j < kValues; ++j) {
-        rescale_tile(out(i, j), s.rescale + (group + i) * kLanes, block.moved[group + i]);
-      }
-    }
-    sums.load(out);
-  };
+                                                    bool first, const PartialView& result,
+                                                    Prefetcher& ahead) {
   weigh_values<Tiles, kGroups, kValues>(s, s.weights + group * kWeightSteps * kTileWords, value,
-                                        steps, ahead, start, out);
+                                        steps, ahead);
+  dim += value * 16;
+  for (int i = 0; i < kGroups; ++i) {
+    const std::int64_t begin = (group + i) * kLanes;
+    const std::int64_t end = begin + kLanes < result.rows ? begin + kLanes : result.rows;
+    const float* sums = s.sums + i * kValues * kTileWords;
+    for (std::int64_t row = begin; row < end; ++row, sums += 16) {
+      add_outputs<kValues>(sums, result.d_v - dim, first, s.rescale[row],
+                           result.o + row * result.d_v + dim);
+    }
+  }
 }
 
 /// o <- o + residuals * values for the heavy rows and the interleaved value elements, from `dim`
 /// on.
 template <class Tiles>
-void add_residuals(const Scratch& s, int heavy, std::int64_t d_v, std::int64_t dim,
-                   std::int64_t steps, Prefetcher& ahead) {
-  const auto sums_tile = [&](int, int j) { return s.residual_sums + j * kTileWords; };
+void add_residuals(const Scratch& s, int heavy, std::int64_t dim, std::int64_t steps,
+                   const PartialView& result, Prefetcher& ahead) {
   for (int place = 0; place < heavy; place += kTileRows) {
     weigh_values<Tiles, 1, kValueTiles>(
-        s, s.residuals + place / kTileRows * kWeightSteps * kTileWords, 0, steps, ahead,
-        [](auto sums) __attribute__((always_inline)) { sums.zero(); }, sums_tile);
+        s, s.residuals + place / kTileRows * kWeightSteps * kTileWords, 0, steps, ahead);
     const int end = place + kTileRows < heavy ? place + kTileRows : heavy;
     for (int i = place; i < end; ++i) {
-      const std::int32_t row = s.heavy_rows[i];
-      for (int j = 0; j < kValueTiles; ++j) {
-        float* o = output_tile(s, d_v, row / kLanes, dim / 16 + j) + row % kLanes * 16;
-        const float* sum = sums_tile(0, j) + i % kTileRows * 16;
-        _mm512_store_ps(o, _mm512_add_ps(_mm512_load_ps(o), _mm512_load_ps(sum)));
-      }
+      add_outputs<kValueTiles>(s.sums + i % kTileRows * 16, result.d_v - dim, false, 1,
+                               result.o + s.heavy_rows[i] * result.d_v + dim);
     }
   }
 }
 
 /// o <- rescale * o + weights * V for a block of `tokens` tokens, whole steps.
 template <class Tiles>
-void accumulate_block(const Scratch& s, const BlockRows& block, std::int64_t d_v,
-                      std::int64_t groups, int tokens, bool first, Prefetcher& ahead) {
+void accumulate_block(const Scratch& s, std::int64_t groups, int tokens, bool first, int heavy,
+                      const PartialView& result, Prefetcher& ahead) {
   const std::int64_t steps = tokens / kStep;
-  for (std::int64_t dim = 0; dim < d_v; dim += kValueTiles * 16) {
-    interleave_values(s, tokens, dim, d_v, ahead);
+  for (std::int64_t dim = 0; dim < result.d_v; dim += kValueTiles * 16) {
+    interleave_values(s, tokens, dim, result.d_v, ahead);
     std::int64_t group = 0;
     for (; group + 1 < groups; group += 2) {
       for (int value = 0; value < kValueTiles; value += 2) {
-        accumulate_tiles<Tiles, 2, 2>(s, block, d_v, dim, value, group, steps, first, ahead);
+        accumulate_tiles<Tiles, 2, 2>(s, dim, value, group, steps, first, result, ahead);
       }
     }
     if (group < groups) {
-      accumulate_tiles<Tiles, 1, kValueTiles>(s, block, d_v, dim, 0, group, steps, first, ahead);
+      accumulate_tiles<Tiles, 1, kValueTiles>(s, dim, 0, group, steps, first, result, ahead);
     }
-    add_residuals<Tiles>(s, block.heavy, d_v, dim, steps, ahead);
+    add_residuals<Tiles>(s, heavy, dim, steps, result, ahead);
   }
 }
 
@@ -186,16 +160,18 @@ void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit,
     const std::int64_t ahead_end = end + kBlockTokens < limit ? end + kBlockTokens : limit;
     find_token_rows(params, {begin, end}, s.zero_row, {s.rows, kBlockTokens});
     find_token_rows(params, {end, ahead_end}, s.zero_row, {s.ahead, kBlockTokens});
-    Prefetcher ahead(s.ahead, ahead_end - end, shape.d_qk * 2);
+    Prefetcher ahead(s.ahead, ahead_end - end, shape.d_qk * 2, lines_per_step(groups));
 
     const int whole_steps = static_cast<int>(round_up(end - begin, kStep));
-    Weigher<Tiles> weigher(s, params.scale_log2, whole_steps, begin - tokens.begin, result);
-    weigh_block<Tiles>(s, shape.d_qk, groups, whole_steps, weigher, ahead);
-    const bool first = begin == tokens.begin;
-    accumulate_block<Tiles>(s, weigher.rows(), shape.d_v, groups, whole_steps, first, ahead);
+    score_block<Tiles>(s, shape.d_qk, groups, whole_steps, ahead);
+    int heavy = 0;
+    for (std::int64_t group = 0; group < groups; ++group) {
+      heavy = weigh_group(s, group, whole_steps, begin - tokens.begin, params.scale_log2, result,
+                          heavy, ahead);
+    }
+    accumulate_block<Tiles>(s, groups, whole_steps, begin == tokens.begin, heavy, result, ahead);
     ahead.finish();
   }
-  write_outputs(s, result);
 }
 
 /// `Backend::decode` for a bf16 cache.
@@ -206,7 +182,7 @@ void decode_with(const DecodeParams& params, Range chunks, float* nodes, const S
   const std::int64_t begin = chunk_token_range(params, chunks.begin).begin;
   const std::int64_t end = begin + kBlockTokens < limit ? begin + kBlockTokens : limit;
   find_token_rows(params, {begin, end}, s.zero_row, {s.rows, kBlockTokens});
-  Prefetcher(s.rows, end - begin, params.shape.d_qk * 2).finish();
+  Prefetcher(s.rows, end - begin, params.shape.d_qk * 2, 1).finish();
 
   pack_queries(params, s);
   Tiles::configure();

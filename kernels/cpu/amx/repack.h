@@ -15,33 +15,39 @@
 
 namespace mla::kernels::amx {
 
-/// Asks for cache rows to be brought into L2, a line at a time, while other work goes on.
+/// Asks for cache rows to be brought into L2, a few lines at a time, while other work goes on.
 class Prefetcher {
  public:
-  Prefetcher(const std::uint16_t* const* rows, std::int64_t count, std::int64_t row_bytes)
-      : row_(rows), end_(rows + count), row_bytes_(row_bytes) {}
+  /// `lines` are asked for at each step.
+  Prefetcher(const std::uint16_t* const* rows, std::int64_t count, std::int64_t row_bytes,
+             std::int64_t lines)
+      : next_row_(rows), end_(rows + count), row_bytes_(row_bytes), step_bytes_(lines * 64) {}
 
-  [[gnu::always_inline]] void advance(std::int64_t lines) {
-    const std::uint16_t* const* row = row_;
-    std::int64_t offset = offset_;
-    for (; lines > 0 && row != end_; --lines) {
-      _mm_prefetch(reinterpret_cast<const char*>(*row) + offset, _MM_HINT_T1);
-      offset += 64;
-      if (offset >= row_bytes_) {
-        offset = 0;
-        ++row;
-      }
-    }
-    row_ = row;
-    offset_ = offset;
+  [[gnu::always_inline]] void advance(std::int64_t steps = 1) { ask_for(steps * step_bytes_); }
+  [[gnu::always_inline]] void finish() {
+    ask_for((end_ - next_row_ + 1) * round_up(row_bytes_, 64));
   }
-  [[gnu::always_inline]] void finish() { advance((end_ - row_) * (row_bytes_ / 64 + 1)); }
 
  private:
-  const std::uint16_t* const* row_;
+  [[gnu::always_inline]] void ask_for(std::int64_t bytes) {
+    while (true) {
+      const std::int64_t stop = line_ + bytes < row_end_ ? line_ + bytes : row_end_;
+      bytes -= stop - line_;
+      for (; line_ < stop; line_ += 64) {
+        _mm_prefetch(reinterpret_cast<const char*>(line_), _MM_HINT_T1);
+      }
+      if (bytes <= 0 || next_row_ == end_) return;
+      line_ = reinterpret_cast<std::int64_t>(*next_row_++);
+      row_end_ = line_ + row_bytes_;
+    }
+  }
+
+  const std::uint16_t* const* next_row_;
   const std::uint16_t* const* end_;
   std::int64_t row_bytes_;
-  std::int64_t offset_ = 0;
+  std::int64_t step_bytes_;
+  std::int64_t line_ = 0;     // addresses: the next line of the row begun
+  std::int64_t row_end_ = 0;  // and the row's end
 };
 
 /// Transposes 16 vectors of 16 32-bit elements.
@@ -140,7 +146,7 @@ inline constexpr std::int64_t kIrregular = INT64_MIN;
 
 /// values[i][step] <- the tile whose row k is pair k of the step's tokens, of 16 value elements
 /// from `dim` on; `tokens` is whole steps. Interleaving within 128-bit lanes deals the elements of
-/// a run of 32 out to two tiles, which `write_outputs` undoes.
+/// a run of 32 out to two tiles, which `add_outputs` undoes.
 [[gnu::always_inline]] inline void interleave_values(const Scratch& s, int tokens, std::int64_t dim,
                                                      std::int64_t d_v, Prefetcher& ahead) {
   constexpr int kWordsApart = kWeightSteps * kTileWords;
@@ -148,37 +154,38 @@ inline constexpr std::int64_t kIrregular = INT64_MIN;
     const __mmask32 valid = elements_below(d_v - dim);
     std::uint32_t* low = s.values + i * kWordsApart;
     std::uint32_t* high = low + kWordsApart;
-    for (int t = 0; t < tokens; t += 2, low += kLanes, high += kLanes) {
-      ahead.advance(1);
-      const __m512i v0 = _mm512_maskz_loadu_epi16(valid, s.rows[t] + dim);
-      const __m512i v1 = _mm512_maskz_loadu_epi16(valid, s.rows[t + 1] + dim);
-      _mm512_store_si512(low, _mm512_unpacklo_epi16(v0, v1));
-      _mm512_store_si512(high, _mm512_unpackhi_epi16(v0, v1));
+    for (int step = 0; step < tokens; step += kStep) {
+      ahead.advance();
+#pragma GCC unroll 4
+      for (int t = step; t < step + kStep; t += 2, low += kLanes, high += kLanes) {
+        const __m512i v0 = _mm512_maskz_loadu_epi16(valid, s.rows[t] + dim);
+        const __m512i v1 = _mm512_maskz_loadu_epi16(valid, s.rows[t + 1] + dim);
+        _mm512_store_si512(low, _mm512_unpacklo_epi16(v0, v1));
+        _mm512_store_si512(high, _mm512_unpackhi_epi16(v0, v1));
+      }
     }
   }
 }
 
-/// Where the tile of outputs of group `group` and value tile `tile` lies.
-[[gnu::always_inline]] inline float* output_tile(const Scratch& s, std::int64_t d_v,
-                                                 std::int64_t group, std::int64_t tile) {
-  return s.outputs + (group * value_tiles(d_v) + tile) * kTileWords;
-}
-
-/// result.o <- the outputs, in order.
-[[gnu::always_inline]] inline void write_outputs(const Scratch& s, const PartialView& result) {
-  const __m512i first = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
-  const __m512i second =
-      _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
-  for (std::int64_t row = 0; row < result.rows; ++row) {
-    float* o = result.o + row * result.d_v;
-    const float* tiles = output_tile(s, result.d_v, row / kLanes, 0) + row % kLanes * 16;
-    for (std::int64_t dim = 0; dim < result.d_v; dim += 32, tiles += 2 * kTileWords) {
-      const __m512 low = _mm512_load_ps(tiles);
-      const __m512 high = _mm512_load_ps(tiles + kTileWords);
-      _mm512_storeu_ps(o + dim, _mm512_permutex2var_ps(low, first, high));
-      if (dim + 16 == result.d_v) break;
-      _mm512_storeu_ps(o + dim + 16, _mm512_permutex2var_ps(low, second, high));
+/// o <- rescale * o + sums for a row of kTiles tiles of sums, put in order; `first`: o <- sums. `o`
+/// has `count` elements.
+template <int kTiles>
+[[gnu::always_inline]] inline void add_outputs(const float* sums, std::int64_t count, bool first,
+                                               float rescale, float* o) {
+  const __m512i order[2] = {
+      _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23),
+      _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31)};
+#pragma GCC unroll 4
+  for (int i = 0; i < kTiles; ++i) {
+    if (i * 16 >= count) return;
+    const float* low = sums + (i - i % 2) * kTileWords;
+    __m512 sum =
+        _mm512_permutex2var_ps(_mm512_load_ps(low), order[i % 2], _mm512_load_ps(low + kTileWords));
+    if (!first) {
+      const __m512 before = _mm512_mul_ps(_mm512_loadu_ps(o + i * 16), _mm512_set1_ps(rescale));
+      sum = _mm512_add_ps(before, sum);
     }
+    _mm512_storeu_ps(o + i * 16, sum);
   }
 }
 

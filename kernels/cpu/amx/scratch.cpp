@@ -24,8 +24,7 @@ Scratch lay_out(std::byte* workspace, const MlaShape& shape, std::int64_t spill_
   s.residuals = cut.take<std::uint32_t>(kMaxGroups * kWeightSteps * kTileWords);
   s.heavy_rows = cut.take<std::int32_t>(kMaxRowsPerItem);
   s.values = cut.take<std::uint32_t>(kValueTiles * kWeightSteps * kTileWords);
-  s.residual_sums = cut.take<float>(kValueTiles * kTileWords);
-  s.outputs = cut.take<float>(kMaxGroups * value_tiles(shape.d_v) * kTileWords);
+  s.sums = cut.take<float>(4 * kTileWords);
   s.visible = cut.take<std::int32_t>(kMaxRowsPerItem);
   s.rescale = cut.take<float>(kMaxRowsPerItem);
   s.spill = cut.take<float>(spill_floats);

@@ -31,17 +31,11 @@ struct Scratch {
   std::uint32_t* residuals;       ///< [8][4] tiles likewise: what rounding took from some rows
   std::int32_t* heavy_rows;       ///< [128] query rows that `residuals` is for
   std::uint32_t* values;          ///< [4][4] tiles: token pair x 16 value elements
-  float* residual_sums;           ///< [4] tiles: query row x 16 value elements
-  float* outputs;                 ///< [groups][value_tiles(d_v)] tiles likewise
+  float* sums;                    ///< [4] tiles: query row x 16 value elements
   std::int32_t* visible;          ///< [128] what each query row sees of the chunk
   float* rescale;                 ///< [128] 2^(old maximum - new maximum)
   float* spill;                   ///< what `fold_decode` asks for
 };
-
-/// Tiles that `d_v` value elements take, a multiple of kValueTiles.
-constexpr std::int64_t value_tiles(std::int64_t d_v) {
-  return round_up(d_v, kValueTiles * 16) / 16;
-}
 
 /// Lays the arrays out in a workspace; `bytes` becomes what they take. A null workspace is only
 /// sized.
