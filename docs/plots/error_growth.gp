@@ -3,7 +3,7 @@
 # Every backend in the file gets a line.
 dir = "docs/plots/"
 csv = dir."error_growth.csv"
-set terminal svg size 1000,780 font "sans-serif,12" background "white"
+set terminal svg size 1000,820 font "sans-serif,12" background "white"
 set output dir."error_growth.svg"
 set datafile separator ","
 set logscale x 2
@@ -27,7 +27,7 @@ in_one_chunk = methods("all")
 kRms = 7
 kLse = 17
 
-set multiplot layout 2,2 margins 0.07,0.98,0.14,0.95 spacing 0.08,0.09
+set multiplot layout 2,2 margins 0.07,0.98,0.19,0.94 spacing 0.08,0.09
 do for [panel=1:4] {
   input = word("random levels needle_first levels", panel)
   column = panel < 4 ? kRms : kLse
@@ -35,7 +35,7 @@ do for [panel=1:4] {
   what = panel < 4 ? "out, relative RMS error: " : "lse, absolute error: "
   set title what.input noenhanced
   if (panel == 4) {
-    set key at screen 0.5,0.01 center bottom vertical maxrows 4 samplen 3 noenhanced
+    set key at screen 0.5,0.01 center bottom vertical Left reverse maxrows 5 samplen 3 noenhanced font ",11"
   }
   plot curve(input, "bf16", "plain_fp32", "all", column) using 1:2 \
          with linespoints lw 2 dt 2 pt 4 lc rgb "#c0392b" title "plain fp32, one running sum", \
