@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "core/generator.h"
+#include "core/huge_pages.h"
 #include "core/range.h"
 #include "launch/machine.h"
 
@@ -22,7 +23,7 @@ HugeMemory::HugeMemory(std::int64_t bytes) : size_(bytes) {
     throw Error(ExitCode::kUsage, "memory: no " + std::to_string(bytes) +
                                       " bytes for a cache; expected them free: lower --max-cache");
   }
-  madvise(memory, static_cast<std::size_t>(bytes), MADV_HUGEPAGE);
+  advise_huge_pages(memory, bytes);
   data_ = memory;
 }
 

@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/avx512/project.h"
+#include "kernels/cpu/tiles.h"
 
 namespace mla::kernels::avx512 {
 namespace {
@@ -86,24 +87,9 @@ template <int kRows, int kPanels>
 /// At most eight rows from `row` on, and one panel.
 void multiply_rows(const HeadProduct& p, const Rows& rows, std::int64_t row, std::int64_t dim,
                    const std::byte* next) {
-  switch (p.rows - row) {
-    case 1:
-      return multiply_tile<1, 1>(p, rows, row, dim, next);
-    case 2:
-      return multiply_tile<2, 1>(p, rows, row, dim, next);
-    case 3:
-      return multiply_tile<3, 1>(p, rows, row, dim, next);
-    case 4:
-      return multiply_tile<4, 1>(p, rows, row, dim, next);
-    case 5:
-      return multiply_tile<5, 1>(p, rows, row, dim, next);
-    case 6:
-      return multiply_tile<6, 1>(p, rows, row, dim, next);
-    case 7:
-      return multiply_tile<7, 1>(p, rows, row, dim, next);
-    default:
-      return multiply_tile<kTileRows, 1>(p, rows, row, dim, next);
-  }
+  const std::int64_t count = p.rows - row < kTileRows ? p.rows - row : kTileRows;
+  cpu::with_constant<kTileRows>(
+      count, [&]<int kRows>() { multiply_tile<kRows, 1>(p, rows, row, dim, next); });
 }
 
 /// fp32 rows, rounded to bf16; others as they are.
