@@ -25,7 +25,24 @@ namespace mla::kernels::cuda::gpu {
 using Stream = MLA_GPU(Stream_t);
 using Error = MLA_GPU(Error_t);
 
-inline Error last_error() { return MLA_GPU(GetLastError)(); }
+// What the tiles are chosen for; see DeviceProfile.
+#if defined(__HIPCC__)
+inline constexpr int kWarpLanes = 64;
+inline constexpr int kRegistersPerThread = 256;
+inline constexpr std::int64_t kRegistersPerMultiprocessor = 128 * 1024;
+#elif defined(__MUSACC__)
+inline constexpr int kWarpLanes = 32;
+inline constexpr int kRegistersPerThread = 128;
+inline constexpr std::int64_t kRegistersPerMultiprocessor = 64 * 1024;
+#else
+inline constexpr int kWarpLanes = 32;
+inline constexpr int kRegistersPerThread = 255;
+inline constexpr std::int64_t kRegistersPerMultiprocessor = 64 * 1024;
+#endif
+
+inline Error last_error() {
+  return MLA_GPU(GetLastError)();
+}
 
 /// The value that the lane `lane ^ mask` has, among `width` lanes side by side (a power of two, at
 /// most 32). All lanes of the warp must call it.
