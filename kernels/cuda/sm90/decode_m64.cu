@@ -30,9 +30,10 @@ constexpr int kTokens = 64;
 constexpr int kGroup = 128;  // threads of a warpgroup
 constexpr int kConsumers = 2 * kGroup;
 constexpr int kThreads = 3 * kGroup;
+constexpr int kMostBlocks = 2;                         // of a team, for 128 rows
 constexpr int kBoxBytes = kTokens * kBoxElements * 2;  // a slab: 64 tokens x 64 elements
 
-enum NamedBarrier : int { kAll = 1, kXReady, kYReady, kLeft, kRight };
+enum NamedBarrier : int { kAll = 1, kXReady, kYReady, kLeft, kRight, kTurn };
 
 /// `kSlabs` slabs of 64 elements hold a cache row; each half of its values is `kHalf` slabs, so the
 /// last slab is no value. That of y keeps the weights of y once its scores are computed.
@@ -58,7 +59,7 @@ struct Work {
     const int first = block_in_team * kRows;
     rows = min(kRows, max(0, part.rows - first));
     row_begin = part.row_begin + first;
-    tiles = rows > 0 ? (part.token_end - part.token_begin + kTokens - 1) / kTokens : 0;
+    tiles = part.rows > 0 ? (part.token_end - part.token_begin + kTokens - 1) / kTokens : 0;
   }
   __device__ int tokens_of(int tile) const {
     return min(kTokens, part.token_end - part.token_begin - tile * kTokens);
@@ -68,26 +69,32 @@ struct Work {
 // ---- Loading ----
 
 /// One warp fills one half of the tiles: [0, kHalf) or the rest; the slab without values goes with
-/// the half that is read last: the right one of x, the left one of y.
-template <int kSlabs, int kHalf>
+/// the half that is read last: the right one of x, the left one of y. The blocks of a team share
+/// the copying: each brings every kTeam-th box, to all of them.
+template <int kSlabs, int kHalf, int kTeam>
 __device__ void load_half(const DecodeArgs& args, const CUtensorMap& map, int box_tokens,
                           Shared<kSlabs>& shared, int team, int block_in_team, int half) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int page_size = static_cast<int>(args.page_block_size);
+  const int box_bytes = box_tokens * kBoxElements * 2;
   std::uint32_t uses[2] = {0, 0};
   bool waited = false;
   for (int index = team; index >= 0;) {
     const Work work(args, index, block_in_team);
     const std::int32_t* const table = args.block_tables + work.part.block_table;
-    int next_page = work.tiles > 0 ? table[work.part.token_begin / page_size] : 0;
+    const auto page_of = [&](int tile, int box) {
+      const int token = work.part.token_begin + tile * kTokens + box * box_tokens;
+      return token < work.part.token_end ? table[token / page_size] : 0;
+    };
+    int next_page = page_of(0, block_in_team);
     if (!waited) wait_for_previous_grid();
     waited = true;
     for (int tile = 0; tile < work.tiles; ++tile) {
       const int buffer = tile % 2;
       const int first_token = work.part.token_begin + tile * kTokens;
-      const int tokens = work.tokens_of(tile);
-      int page = next_page;
-      if (tile + 1 < work.tiles) next_page = table[(first_token + kTokens) / page_size];
+      const int boxes = (work.tokens_of(tile) + box_tokens - 1) / box_tokens;
+      const int first_page = next_page;
+      next_page = page_of(tile + 1, block_in_team);
       wait(shared_address(&shared.empty[buffer][half]), (uses[buffer] & 1) ^ 1);
       ++uses[buffer];
       // The left half of x and the right one of y have no further slab.
@@ -97,13 +104,17 @@ __device__ void load_half(const DecodeArgs& args, const CUtensorMap& map, int bo
         const int slab = half == 0 ? (lane < kHalf ? lane : kSlabs - 1) : kHalf + lane;
         const std::uint32_t barrier = shared_address(&shared.full[buffer][slab]);
         const std::uint32_t to = shared_address(shared.kv[buffer][slab]);
-        const int boxes = (tokens + box_tokens - 1) / box_tokens;
-        arrive_and_expect(barrier, boxes * box_tokens * kBoxElements * 2);
-        for (int box = 0; box < boxes; ++box) {
-          const int token = first_token + box * box_tokens;
-          if (box > 0) page = table[token / page_size];
-          copy_box(to + box * box_tokens * kBoxElements * 2, &map, barrier, slab * kBoxElements,
-                   token % page_size, page, work.part.kv_head);
+        arrive_and_expect(barrier, boxes * box_bytes);
+        for (int box = block_in_team; box < boxes; box += kTeam) {
+          const int slot = (first_token + box * box_tokens) % page_size;
+          const int page = box == block_in_team ? first_page : page_of(tile, box);
+          if constexpr (kTeam == 1) {
+            copy_box(to + box * box_bytes, &map, barrier, slab * kBoxElements, slot, page,
+                     work.part.kv_head);
+          } else {
+            copy_box_to_blocks(to + box * box_bytes, &map, barrier, (1 << kTeam) - 1,
+                               slab * kBoxElements, slot, page, work.part.kv_head);
+          }
         }
       }
       __syncwarp();
@@ -142,7 +153,7 @@ struct RowPair {
 };
 
 /// What one warpgroup keeps of a part.
-template <bool kBf16, int kSlabs, int kHalf, int half>
+template <bool kBf16, int kSlabs, int kHalf, int kTeam, int half>
 struct Side {
   static constexpr int kOut = kHalf * 32;
 
@@ -167,7 +178,12 @@ struct Side {
     wait(shared_address(&shared.full[buffer][i]), uses[buffer] & 1);
   }
   __device__ void release(int buffer) {
-    if (lane == 0) arrive(shared_address(&shared.empty[buffer][half]));
+    const std::uint32_t barrier = shared_address(&shared.empty[buffer][half]);
+    if constexpr (kTeam == 1) {
+      if (lane == 0) arrive(barrier);
+    } else {
+      if (lane < kTeam) arrive_at_block(barrier, lane);
+    }
   }
 
   __device__ void begin(const DecodeArgs& args, const Work& work) {
@@ -350,6 +366,9 @@ struct Side {
   __device__ void take_x(const Work& work, int tile, float (&s)[32], float (&o)[kOut]) {
     std::uint32_t a[4][4];
     pin(s);
+#ifdef ORDER
+    if (tile + 1 < work.tiles && ORDER == 1) arrive_threads(kTurn, kConsumers);
+#endif
     const RowPair scale = take_softmax(s, tile);
     share_weights(s, a, shared.weights_x);
     arrive_threads(kXReady, kConsumers);
@@ -372,15 +391,26 @@ struct Side {
   __device__ void run_left(const Work& work, float (&o)[kOut]) {
     float s[32];
     issue_scores(s, 0);
+#ifdef ORDER
+    if (1 < work.tiles && ORDER == 2) arrive_threads(kTurn, kConsumers);
+#endif
     wait_for_products<0>();
     int tile = 0;
     for (; tile + 2 < work.tiles; tile += 2) {
       take_x(work, tile, s, o);
       follow_y(work, tile + 1, o);
+#ifdef EARLY
+      finish_values(o, 1);
+      issue_scores(s, 0);
+#ifdef ORDER
+      if (tile + 3 < work.tiles && ORDER == 2) arrive_threads(kTurn, kConsumers);
+#endif
+#else
       issue_scores(s, 0);
       wait_for_products<1>();
       pin(o);
       release(1);
+#endif
       wait_for_products<0>();
     }
     take_x(work, tile, s, o);
@@ -395,6 +425,9 @@ struct Side {
     for (; tile + 1 < work.tiles; tile += 2) {
       float s[32];
       std::uint32_t a[4][4];
+#ifdef ORDER
+      sync_threads(kTurn, kConsumers);
+#endif
       issue_scores(s, 1);
       sync_threads(kXReady, kConsumers);
       rescale(o, follow());
@@ -469,10 +502,10 @@ struct Side {
   }
 };
 
-template <bool kBf16, int kSlabs, int kHalf, int half>
+template <bool kBf16, int kSlabs, int kHalf, int kTeam, int half>
 __device__ void compute(const DecodeArgs& args, Shared<kSlabs>& shared, int team,
                         int block_in_team) {
-  using Mine = Side<kBf16, kSlabs, kHalf, half>;
+  using Mine = Side<kBf16, kSlabs, kHalf, kTeam, half>;
   Mine side(shared, args.scale_log2);
   std::int64_t loaded_q = -1;
   int loaded_row = -1;
@@ -480,7 +513,7 @@ __device__ void compute(const DecodeArgs& args, Shared<kSlabs>& shared, int team
   for (int index = team; index >= 0;) {
     const Work work(args, index, block_in_team);
     const Part& part = work.part;
-    if (work.rows > 0) {
+    if (part.rows > 0) {  // of the team: blocks without rows of their own still pass tiles on
       if (part.q != loaded_q || work.row_begin != loaded_row) load_queries(args, work, shared);
       loaded_q = part.q;
       loaded_row = work.row_begin;
@@ -510,27 +543,30 @@ struct ConsumerSync {
   __device__ void operator()() const { sync_threads(kAll, kConsumers); }
 };
 
-template <bool kBf16, int kSlabs, int kHalf>
+template <bool kBf16, int kSlabs, int kHalf, int kTeam>
 __global__ void __launch_bounds__(kThreads, 1)
     decode_m64_kernel(const __grid_constant__ DecodeArgs args,
-                      const __grid_constant__ CUtensorMap map, int box_tokens,
-                      int blocks_per_team) {
+                      const __grid_constant__ CUtensorMap map, int box_tokens) {
   extern __shared__ std::uint8_t raw[];
   const std::uint32_t misaligned = shared_address(raw) % 1024;
   auto& shared =
       *reinterpret_cast<Shared<kSlabs>*>(raw + (misaligned == 0 ? 0 : 1024 - misaligned));
-  const int team = static_cast<int>(blockIdx.x) / blocks_per_team;
-  const int block_in_team = static_cast<int>(blockIdx.x) % blocks_per_team;
+  const int team = static_cast<int>(blockIdx.x) / kTeam;
+  const int block_in_team = static_cast<int>(blockIdx.x) % kTeam;
   let_next_grid_start();
   if (threadIdx.x == 0) {
     prefetch_map(&map);
     for (int buffer = 0; buffer < 2; ++buffer) {
       for (int i = 0; i < kSlabs; ++i) init_barrier(shared_address(&shared.full[buffer][i]), 1);
-      for (int h = 0; h < 2; ++h) init_barrier(shared_address(&shared.empty[buffer][h]), 4);
+      for (int h = 0; h < 2; ++h) init_barrier(shared_address(&shared.empty[buffer][h]), 4 * kTeam);
     }
     fence_barrier_init();
   }
-  __syncthreads();
+  if constexpr (kTeam == 1) {
+    __syncthreads();
+  } else {
+    sync_cluster();
+  }
 
   // The same for all threads of a warp, which the compiler must know.
   const int group = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / kGroup, 0);
@@ -538,38 +574,49 @@ __global__ void __launch_bounds__(kThreads, 1)
     give_registers<24>();
     const int half = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 32 % 4, 0);
     if (half < 2) {
-      load_half<kSlabs, kHalf>(args, map, box_tokens, shared, team, block_in_team, half);
+      load_half<kSlabs, kHalf, kTeam>(args, map, box_tokens, shared, team, block_in_team, half);
     }
-    return;
-  }
-  take_registers<240>();
-  if (group == 0) {
-    compute<kBf16, kSlabs, kHalf, 0>(args, shared, team, block_in_team);
   } else {
-    compute<kBf16, kSlabs, kHalf, 1>(args, shared, team, block_in_team);
+    take_registers<240>();
+    if (group == 0) {
+      compute<kBf16, kSlabs, kHalf, kTeam, 0>(args, shared, team, block_in_team);
+    } else {
+      compute<kBf16, kSlabs, kHalf, kTeam, 1>(args, shared, team, block_in_team);
+    }
+    run_merges(args, team, block_in_team, kTeam, static_cast<int>(threadIdx.x), kConsumers,
+               shared.kv, ConsumerSync{});
   }
-  run_merges(args, team, block_in_team, blocks_per_team, static_cast<int>(threadIdx.x), kConsumers,
-             shared.kv, ConsumerSync{});
+  if constexpr (kTeam > 1) sync_cluster();  // nobody leaves while others arrive at its barriers
 }
 
 // ---- Launching ----
 
-using Kernel = void (*)(DecodeArgs, CUtensorMap, int, int);
+using Kernel = void (*)(DecodeArgs, CUtensorMap, int);
 
 struct Choice {
   Kernel kernel = nullptr;
   int shared_bytes = 0;
 };
 
+template <int kSlabs, int kHalf, int kTeam>
+Kernel choose_kernel(bool bf16) {
+  return bf16 ? decode_m64_kernel<true, kSlabs, kHalf, kTeam>
+              : decode_m64_kernel<false, kSlabs, kHalf, kTeam>;
+}
+
 template <int kSlabs, int kHalf>
-Choice choose(bool bf16) {
-  return {bf16 ? decode_m64_kernel<true, kSlabs, kHalf> : decode_m64_kernel<false, kSlabs, kHalf>,
+Choice choose(bool bf16, int blocks_per_team) {
+  return {blocks_per_team == 1 ? choose_kernel<kSlabs, kHalf, 1>(bf16)
+                               : choose_kernel<kSlabs, kHalf, kMostBlocks>(bf16),
           static_cast<int>(sizeof(Shared<kSlabs>)) + 1024};
 }
 
-Choice choose(const DecodeArgs& args) {
-  if (args.d_v == 512 && args.d_qk > 512 && args.d_qk <= 576) return choose<9, 4>(args.bf16);
-  if (args.d_v == 256 && args.d_qk > 256 && args.d_qk <= 320) return choose<5, 2>(args.bf16);
+Choice choose(const DecodeArgs& args, int blocks_per_team) {
+  const auto takes = [&args](int d_qk, int d_v) {
+    return args.d_v == d_v && args.d_qk > d_v && args.d_qk <= d_qk;
+  };
+  if (takes(576, 512)) return choose<9, 4>(args.bf16, blocks_per_team);
+  if (takes(320, 256)) return choose<5, 2>(args.bf16, blocks_per_team);
   return {};
 }
 
@@ -578,7 +625,7 @@ class DecodeM64 final : public DeviceKernel {
   std::string_view name() const override { return "sm90-m64"; }
 
   std::string why_unsupported(const DecodeArgs& args) const override {
-    if (choose(args).kernel == nullptr) {
+    if (choose(args, 1).kernel == nullptr) {
       return "it takes rows of 513 to 576 elements with 512 values, and 257 to 320 with 256";
     }
     if (args.d_qk % 8 != 0 || args.q_token_stride % 8 != 0 || args.q_head_stride % 8 != 0) {
@@ -593,7 +640,7 @@ class DecodeM64 final : public DeviceKernel {
     std::int64_t most_rows = 0;
     for (const DeviceItem& item : items) most_rows = std::max(most_rows, item.rows.size());
     // Blocks of a team read the same keys at the same time, so memory is read once.
-    const int blocks = most_rows > kRows ? 2 : 1;
+    const int blocks = most_rows > kRows ? kMostBlocks : 1;
     return {.teams = std::max(1, device.multiprocessors / blocks),
             .blocks_per_team = blocks,
             .rows_per_part = blocks * kRows,
@@ -602,29 +649,33 @@ class DecodeM64 final : public DeviceKernel {
 
   ErrorCode launch(const DecodeArgs& args, const KernelGeometry& geometry,
                    StreamHandle stream) const override {
-    const Choice choice = choose(args);
+    const Choice choice = choose(args, geometry.blocks_per_team);
+    const int tokens = std::min(box_tokens(args), kTokens / geometry.blocks_per_team);
     CUtensorMap map;
-    if (const ErrorCode error = map_cache(args, map); error != cudaSuccess) return error;
+    if (const ErrorCode error = map_cache(args, tokens, map); error != cudaSuccess) return error;
     if (const cudaError_t error =
             cudaFuncSetAttribute(reinterpret_cast<const void*>(choice.kernel),
                                  cudaFuncAttributeMaxDynamicSharedMemorySize, choice.shared_bytes);
         error != cudaSuccess) {
       return error;
     }
-    cudaLaunchAttribute attributes[2];
+    cudaLaunchAttribute attributes[3];
     attributes[0].id = cudaLaunchAttributeCooperative;  // blocks wait for one another's parts
     attributes[0].val.cooperative = 1;
     attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[1].val.programmaticStreamSerializationAllowed = 1;
+    attributes[2].id = cudaLaunchAttributeClusterDimension;
+    attributes[2].val.clusterDim.x = static_cast<unsigned>(geometry.blocks_per_team);
+    attributes[2].val.clusterDim.y = 1;
+    attributes[2].val.clusterDim.z = 1;
     cudaLaunchConfig_t config{};
     config.gridDim = static_cast<unsigned>(geometry.teams * geometry.blocks_per_team);
     config.blockDim = kThreads;
     config.dynamicSmemBytes = static_cast<std::size_t>(choice.shared_bytes);
     config.stream = stream;
     config.attrs = attributes;
-    config.numAttrs = 2;
-    return cudaLaunchKernelEx(&config, choice.kernel, args, map, box_tokens(args),
-                              geometry.blocks_per_team);
+    config.numAttrs = geometry.blocks_per_team == 1 ? 2 : 3;
+    return cudaLaunchKernelEx(&config, choice.kernel, args, map, tokens);
   }
 };
 

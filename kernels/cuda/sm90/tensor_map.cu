@@ -40,7 +40,7 @@ std::string why_not_mapped(const DecodeArgs& args) {
   return {};
 }
 
-ErrorCode map_cache(const DecodeArgs& args, CUtensorMap& map) {
+ErrorCode map_cache(const DecodeArgs& args, int tokens, CUtensorMap& map) {
   static const Encode encode = find_encode();
   if (encode == nullptr) return cudaErrorNotSupported;
   const cuuint64_t sizes[] = {
@@ -52,7 +52,7 @@ ErrorCode map_cache(const DecodeArgs& args, CUtensorMap& map) {
   const cuuint64_t strides[] = {static_cast<cuuint64_t>(args.token_stride) * 2,
                                 static_cast<cuuint64_t>(page_stride) * 2,
                                 static_cast<cuuint64_t>(head_stride) * 2};
-  const cuuint32_t box[] = {kBoxElements, static_cast<cuuint32_t>(box_tokens(args)), 1, 1};
+  const cuuint32_t box[] = {kBoxElements, static_cast<cuuint32_t>(tokens), 1, 1};
   const cuuint32_t steps[] = {1, 1, 1, 1};
   // Promotion to 256 bytes in L2 was slower: docs/hopper.md.
   const CUresult result =
