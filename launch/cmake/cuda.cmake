@@ -22,4 +22,8 @@ if(MLA_WITH_CUDA)
     message(FATAL_ERROR "MLA_WITH_CUDA is ON, but ${CMAKE_CUDA_COMPILER} is of CUDA "
       "${CMAKE_CUDA_COMPILER_VERSION}: CUDA 12 or newer is needed, or -D MLA_WITH_CUDA=OFF")
   endif()
+  if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know that nvcc has C++20
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+    set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+  endif()
 endif()
