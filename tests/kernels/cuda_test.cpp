@@ -1,6 +1,7 @@
 // What every GPU kernel must do, on a GPU. Where there is none, the tests skip and say so.
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 
