@@ -29,7 +29,7 @@ Pool filled_pool(DType dtype) {
 }
 
 TEST(DecodeContender, IsRightOnEveryBackendInEachRepeat) {
-  for (const kernels::Backend* backend : kernels::backends()) {
+  for (const kernels::HostBackend* backend : kernels::host_backends()) {
     if (!backend->why_unavailable().empty()) continue;
     for (const DType dtype : {DType::kBf16, DType::kFp16}) {
       Point point = small_point();
