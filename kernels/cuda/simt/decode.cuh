@@ -386,11 +386,10 @@ class PartWorker {
     const auto results = results_of(args_.decode, part_);
     const int softmax_row = static_cast<int>(threadIdx.x) / 8;
     if (threadIdx.x % 8 == 0 && softmax_row < rows_) {
-      shared_.m[softmax_row] = state.m;
+      const float m = state.l == state.l ? state.m : state.l;  // the maximum overlooks a NaN
+      shared_.m[softmax_row] = m;
       shared_.l[softmax_row] = state.l;
-      if (window == 0 && softmax_row < part_.rows) {
-        results.store_row(softmax_row, state.m, state.l);
-      }
+      if (window == 0 && softmax_row < part_.rows) results.store_row(softmax_row, m, state.l);
     }
     __syncthreads();
     const int d = window + kDims * lane_;
