@@ -438,7 +438,7 @@ class PartWorker {
 /// Block t does the parts of team t.
 template <int kRows, int kDims, bool kBf16>
 __global__ void __launch_bounds__(2 * kGroupThreads, kRows == 8 ? 2 : 3)
-    decode_parts(const __grid_constant__ SimtArgs args) {
+    decode_parts(const MLA_GRID_CONSTANT SimtArgs args) {
   extern __shared__ float4 shared[];
   for (std::int32_t next = static_cast<std::int32_t>(blockIdx.x); next >= 0;) {
     const Part& part = args.decode.parts[next];
