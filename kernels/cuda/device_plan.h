@@ -99,10 +99,11 @@ struct MergeShare {
 ///   fast:  a part is as long a run of keys as one team has of an item; merges take the weighted
 ///          sum. Reproducible for a fixed plan.
 ///
-///   4 teams, fast, items a (5 tiles), b (2), c (5):   team 0   a a a
-///                                                      team 1   a a b     merge a: teams 0, 1
-///                                                      team 2   b c c     merge b: teams 1, 2
-///                                                      team 3   c c c     merge c: teams 2, 3
+///   4 teams, fast, items a (50 tiles), b (20), c (50):
+///     team 0   31 of a             merge a: teams 0, 1
+///     team 1   19 of a, 10 of b    merge b: teams 1, 2
+///     team 2   10 of b, 19 of c    merge c: teams 2, 3
+///     team 3   31 of c
 struct DevicePlan {
   KernelGeometry geometry;
   bool exact = true;
@@ -126,10 +127,13 @@ struct PlanSizes {
   bool exact = true;
 };
 
-/// Lays the tiles of all items end to end and cuts them into one run for each team, of equal
-/// length but for a little that each part and merge costs besides. Items whose chunks are not all
-/// of their request's need `exact`.
-/// A row that sees no key is computed like others: its partial is empty.
+/// Deals the work to teams so that the busiest has little to do, by kernels/cuda/deal.h. Items
+/// whose chunks are not all of their request's need `exact`. Teams without any part may share
+/// merges. A row that sees no key is computed like others: its partial is empty. Items of requests
+/// without keys have parts without tokens, which write their rows; items that have no chunk of a
+/// longer request have no parts.
+/// @throws InvalidArgument naming the field of an item that exceeds 2^31 - 1, or the chunks of one
+///         that needs an exact plan.
 DevicePlan make_device_plan(std::span<const DeviceItem> items, const PlanSizes& sizes,
                             const KernelGeometry& geometry);
 
