@@ -145,7 +145,9 @@ class Bench {
       lineup.add(std::make_unique<DecodeContender>(workload, pool, *backend, options_.hot), backend,
                  lineup.contenders.size());
     }
-    if (peers != nullptr) {
+    if (peers != nullptr && point.varied()) {
+      notes_.push_back("peers: left out where lengths differ: " + to_string(point));
+    } else if (peers != nullptr) {
       for (auto& peer : peers->contenders(workload, notes_))
         lineup.add(std::move(peer), nullptr, 0);
     }

@@ -4,8 +4,8 @@
 #include <string>
 
 #include "core/error.h"
+#include "launch/bench/grid.h"
 #include "launch/bench/measure.h"
-#include "launch/bench/point.h"
 #include "launch/bench/report.h"
 
 namespace mla::launch::bench {
