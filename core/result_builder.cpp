@@ -21,13 +21,26 @@ void ResultBuilder::finish(const WorkItem& item, const PartialView& root) {
   ResultSlice& slice = slice_of(item);
   const std::int64_t row_bytes = batch_.shape.d_v * size_of(batch_.out_dtype);
   for (std::int64_t r = 0; r < item.rows.size(); ++r) {
-    const std::int64_t row = item.rows.begin + r;
-    const std::int64_t token = row / item.heads.size();
-    const std::int64_t head = item.heads.begin + row % item.heads.size() - slice.heads.begin;
-    const std::int64_t place = token * slice.heads.size() + head;
+    const std::int64_t place = place_of(item, item.rows.begin + r, slice);
     slice.lse[place] = finalize_lse(root, r);
     store_out_row(root, r, batch_.out_dtype, slice.out.data() + place * row_bytes);
   }
+}
+
+void ResultBuilder::store(const WorkItem& item, std::int64_t row, const std::byte* out, float lse) {
+  ResultSlice& slice = slice_of(item);
+  const std::int64_t place = place_of(item, row, slice);
+  const std::int64_t row_bytes = batch_.shape.d_v * size_of(batch_.out_dtype);
+  slice.lse[place] = lse;
+  std::copy_n(out, row_bytes, slice.out.data() + place * row_bytes);
+}
+
+/// Which of the slice's rows is row `row` of the item's.
+std::int64_t ResultBuilder::place_of(const WorkItem& item, std::int64_t row,
+                                     const ResultSlice& slice) {
+  const std::int64_t token = row / item.heads.size();
+  const std::int64_t head = item.heads.begin + row % item.heads.size() - slice.heads.begin;
+  return token * slice.heads.size() + head;
 }
 
 ResultSlice& ResultBuilder::slice_of(const WorkItem& item) {

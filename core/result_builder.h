@@ -19,6 +19,10 @@ class ResultBuilder final : public ResultSink {
 
   void finish(const WorkItem& item, const PartialView& root) override;
 
+  /// Takes row `row` of `item` as it is finished: d_v elements of the results' type. Distinct rows
+  /// may be stored by different threads at the same time.
+  void store(const WorkItem& item, std::int64_t row, const std::byte* out, float lse);
+
   /// The slices as they are now, by request, then by heads.
   std::span<ResultSlice> slices() { return slices_; }
   std::span<const ResultSlice> slices() const { return slices_; }
@@ -28,6 +32,7 @@ class ResultBuilder final : public ResultSink {
 
  private:
   ResultSlice& slice_of(const WorkItem& item);
+  static std::int64_t place_of(const WorkItem& item, std::int64_t row, const ResultSlice& slice);
 
   const Batch& batch_;
   std::vector<ResultSlice> slices_;

@@ -10,6 +10,7 @@
 
 #include "core/build_info.h"
 #include "core/error.h"
+#include "kernels/backend.h"
 #include "kernels/decode_operator.h"
 #include "kernels/meshmla.h"
 
@@ -47,6 +48,8 @@ mla_status guarded(Body&& body) noexcept {
     return fail(MLA_INVALID_ARGUMENT, e.what());
   } catch (const FormatError& e) {
     return fail(MLA_INVALID_ARGUMENT, e.what());
+  } catch (const CudaError& e) {
+    return fail(MLA_CUDA_ERROR, e.what());
   } catch (const std::bad_alloc&) {
     return fail(MLA_OUT_OF_MEMORY, "memory: none left; expected some free");
   } catch (const std::exception& e) {
@@ -165,8 +168,8 @@ std::unique_ptr<mla_plan> make_plan(const char* backend_name, const mla_plan_spe
   check_range("device", spec.device, 0, std::numeric_limits<std::int32_t>::max());
   const bool has_tokens = std::any_of(batch.requests.begin(), batch.requests.end(),
                                       [](const Request& r) { return r.context_len > 0; });
-  auto decode = make_decode_operator(
-      backend, batch, layout_of(spec, batch),
+  auto decode = backend.make_operator(
+      batch, layout_of(spec, batch),
       {.exact = spec.combine == MLA_EXACT, .threads = spec.threads, .device = spec.device});
   return std::make_unique<mla_plan>(
       mla_plan{std::string(backend.name()), has_tokens, std::move(decode)});

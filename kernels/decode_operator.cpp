@@ -1,6 +1,7 @@
 #include "kernels/decode_operator.h"
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -33,9 +34,10 @@ std::vector<Piece> whole_requests(const Batch& batch) {
   return pieces;
 }
 
-class CpuOperator final : public DecodeOperator {
+class HostOperator final : public DecodeOperator {
  public:
-  CpuOperator(const Backend& backend, const Batch& batch, const OperatorLayout& layout, int threads)
+  HostOperator(const HostBackend& backend, const Batch& batch, const OperatorLayout& layout,
+               int threads)
       : backend_(backend),
         batch_(batch),
         layout_(layout),
@@ -96,7 +98,7 @@ class CpuOperator final : public DecodeOperator {
     }
   }
 
-  const Backend& backend_;
+  const HostBackend& backend_;
   Batch batch_;
   OperatorLayout layout_;
   std::vector<Piece> pieces_;
@@ -123,11 +125,11 @@ OperatorLayout contiguous_layout(const Batch& batch) {
           .lse_head_stride = 1};
 }
 
-std::unique_ptr<DecodeOperator> make_decode_operator(const Backend& backend, const Batch& batch,
-                                                     const OperatorLayout& layout,
-                                                     const OperatorOptions& options) {
+std::unique_ptr<DecodeOperator> HostBackend::make_operator(const Batch& batch,
+                                                           const OperatorLayout& layout,
+                                                           const OperatorOptions& options) const {
   const int threads = options.threads > 0 ? options.threads : omp_get_max_threads();
-  return std::make_unique<CpuOperator>(backend, batch, layout, threads);
+  return std::make_unique<HostOperator>(*this, batch, layout, threads);
 }
 
 }  // namespace mla::kernels

@@ -2,10 +2,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 
 #include "core/batch.h"
-#include "kernels/backend.h"
 
 struct CUstream_st;
 
@@ -63,7 +61,7 @@ using OperatorStream = CUstream_st*;
 
 /// The decode operator for one batch on one node, straight from and to tensors of the caller's. It
 /// is planned once and then run for any number of layers. Not thread-safe; distinct objects may be
-/// used at the same time.
+/// used at the same time. `Backend::make_operator` makes one.
 class DecodeOperator {
  public:
   DecodeOperator() = default;
@@ -85,11 +83,5 @@ class DecodeOperator {
   ///         for tensors that the kernel cannot read as they lie
   virtual void run(const OperatorTensors& tensors, OperatorStream stream) = 0;
 };
-
-/// Plans `batch`, of whose requests only the lengths are read, for `backend`.
-/// @throws Unsupported if the backend cannot do it
-std::unique_ptr<DecodeOperator> make_decode_operator(const Backend& backend, const Batch& batch,
-                                                     const OperatorLayout& layout,
-                                                     const OperatorOptions& options);
 
 }  // namespace mla::kernels

@@ -6,6 +6,8 @@
 
 #include <omp.h>
 
+#include "core/error.h"
+
 namespace mla::kernels {
 
 DecodeParams decode_params(const Batch& batch, const WorkItem& item, const RankInputs& inputs) {
@@ -27,7 +29,8 @@ DecodeParams decode_params(const Batch& batch, const WorkItem& item, const RankI
           .causal = batch.causal};
 }
 
-WorkspaceSize workspace_size(const Batch& batch, const SplitPlan& plan, const Backend& backend) {
+WorkspaceSize workspace_size(const Batch& batch, const SplitPlan& plan,
+                             const HostBackend& backend) {
   std::int64_t longest = 0;
   std::int64_t most_rows = 0;
   for (const WorkItem& item : plan.items) {
@@ -40,15 +43,15 @@ WorkspaceSize workspace_size(const Batch& batch, const SplitPlan& plan, const Ba
           .threads = plan.threads()};
 }
 
-LocalDecoder::LocalDecoder(const Batch& batch, const SplitPlan& plan, const Backend& backend)
+LocalDecoder::LocalDecoder(const Batch& batch, const SplitPlan& plan, const HostBackend& backend)
     : LocalDecoder(batch, plan, backend,
                    AlignedBuffer<std::byte>(workspace_size(batch, plan, backend).bytes()), {}) {}
 
-LocalDecoder::LocalDecoder(const Batch& batch, const SplitPlan& plan, const Backend& backend,
+LocalDecoder::LocalDecoder(const Batch& batch, const SplitPlan& plan, const HostBackend& backend,
                            std::span<std::byte> memory)
     : LocalDecoder(batch, plan, backend, {}, memory) {}
 
-LocalDecoder::LocalDecoder(const Batch& batch, const SplitPlan& plan, const Backend& backend,
+LocalDecoder::LocalDecoder(const Batch& batch, const SplitPlan& plan, const HostBackend& backend,
                            AlignedBuffer<std::byte> owned, std::span<std::byte> memory)
     : batch_(batch),
       plan_(plan),
@@ -100,6 +103,42 @@ void LocalDecoder::run_segment(std::int64_t segment, const RankInputs& inputs, R
   if (nodes == nullptr) {
     results.finish(item, partial_at(partial, s.rows.size(), batch_.shape.d_v));
   }
+}
+
+namespace {
+
+class HostDecoder final : public NodeDecoder {
+ public:
+  HostDecoder(const Batch& batch, std::span<const Piece> pieces, const RankInputs& inputs,
+              const HostBackend& backend, int threads)
+      : plan_(make_split_plan(batch, pieces, threads)),
+        inputs_(inputs),
+        decoder_(batch, plan_, backend) {}
+
+  std::span<const WorkItem> items() const override { return plan_.items; }
+
+  const std::vector<OpenItem>& run(ResultBuilder& results,
+                                   std::atomic<std::int64_t>* chunks_done) override {
+    return decoder_.run(inputs_, results, chunks_done);
+  }
+
+ private:
+  SplitPlan plan_;
+  const RankInputs& inputs_;
+  LocalDecoder decoder_;
+};
+
+}  // namespace
+
+std::unique_ptr<NodeDecoder> HostBackend::make_decoder(const Batch& batch,
+                                                       std::span<const Piece> pieces,
+                                                       const RankInputs& inputs,
+                                                       const DecoderOptions& options) const {
+  if (!options.exact) {
+    throw Unsupported("--combine", "fast with backend " + std::string(name()),
+                      "exact, or a backend that computes on a GPU");
+  }
+  return std::make_unique<HostDecoder>(batch, pieces, inputs, *this, options.threads);
 }
 
 }  // namespace mla::kernels

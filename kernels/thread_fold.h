@@ -7,14 +7,9 @@
 #include "core/partial_fold.h"
 #include "core/result_sink.h"
 #include "core/split_plan.h"
+#include "kernels/node_decoder.h"
 
 namespace mla::kernels {
-
-/// Partials of an item that other ranks have chunks of: its maximal nodes, left to right.
-struct OpenItem {
-  std::int64_t item = 0;  ///< index into SplitPlan::items
-  std::vector<NodePartial> nodes;
-};
 
 /// Floats that a ThreadFold works in.
 std::int64_t thread_fold_floats(const Batch& batch, const SplitPlan& plan);
@@ -28,8 +23,8 @@ class ThreadFold {
   /// @param memory thread_fold_floats, aligned to 64 bytes
   ThreadFold(const Batch& batch, const SplitPlan& plan, float* memory);
 
-  /// Where segment `segment` puts its nodes, as `Backend::decode` does; null if it covers its whole
-  /// request and has none.
+  /// Where segment `segment` puts its nodes, as `HostBackend::decode` does; null if it covers its
+  /// whole request and has none.
   float* nodes_of(std::int64_t segment);
 
   std::int64_t num_tasks() const { return static_cast<std::int64_t>(tasks_.size()); }

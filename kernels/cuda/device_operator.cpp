@@ -1,5 +1,6 @@
 #include "kernels/cuda/device_operator.h"
 
+#include <cstddef>
 #include <numbers>
 #include <string>
 #include <vector>
@@ -7,6 +8,7 @@
 #include <cuda_runtime_api.h>
 
 #include "core/error.h"
+#include "kernels/cuda/plan_memory.h"
 #include "kernels/cuda/runtime.h"
 
 namespace mla::kernels::cuda {
@@ -82,94 +84,31 @@ std::vector<DeviceItem> items_of(const Batch& batch, const OperatorLayout& layou
   return items;
 }
 
-const DeviceKernel& choose_kernel(std::span<const DeviceKernel* const> kernels,
-                                  const DecodeArgs& args) {
-  std::string reasons;
-  for (const DeviceKernel* kernel : kernels) {
-    const std::string reason = kernel->why_unsupported(args);
-    if (reason.empty()) return *kernel;
-    reasons += (reasons.empty() ? "" : "; ") + std::string(kernel->name()) + ": " + reason;
-  }
-  throw Unsupported("tensors", "sizes or strides", "what a GPU kernel can compute: " + reasons);
-}
-
-/// The tables of a plan one after the other in device memory, and what runs write.
-class DevicePlanMemory {
- public:
-  explicit DevicePlanMemory(const DevicePlan& plan)
-      : plan_(plan),
-        parts_(place<Part>(std::ssize(plan.parts))),
-        merges_(place<Merge>(std::ssize(plan.merges))),
-        shares_(place<MergeShare>(std::ssize(plan.shares))),
-        share_offsets_(place<std::int32_t>(std::ssize(plan.share_offsets))),
-        counters_(place<std::uint32_t>(2 * plan.counters())),
-        partials_(place<float>(plan.partial_floats)) {}
-
-  std::int64_t bytes() const { return bytes_; }
-
-  void upload(std::byte* memory, StreamHandle stream) const {
-    copy(memory + parts_, plan_.parts, stream);
-    copy(memory + merges_, plan_.merges, stream);
-    copy(memory + shares_, plan_.shares, stream);
-    copy(memory + share_offsets_, plan_.share_offsets, stream);
-    check_cuda(cudaMemsetAsync(memory + counters_, 0, partials_ - counters_, stream),
-               "cudaMemsetAsync");
-  }
-
-  void point_to(std::byte* memory, DecodeArgs& args) const {
-    args.parts = reinterpret_cast<const Part*>(memory + parts_);
-    args.merges = reinterpret_cast<const Merge*>(memory + merges_);
-    args.shares = reinterpret_cast<const MergeShare*>(memory + shares_);
-    args.share_offsets = reinterpret_cast<const std::int32_t*>(memory + share_offsets_);
-    args.counters = reinterpret_cast<std::uint32_t*>(memory + counters_);
-    args.partials = reinterpret_cast<float*>(memory + partials_);
-  }
-
- private:
-  template <class T>
-  std::int64_t place(std::int64_t count) {
-    constexpr std::int64_t kAlignment = 256;
-    const std::int64_t begin = bytes_;
-    bytes_ += round_up(count * static_cast<std::int64_t>(sizeof(T)), kAlignment);
-    return begin;
-  }
-
-  template <class T>
-  static void copy(std::byte* to, const std::vector<T>& from, StreamHandle stream) {
-    if (from.empty()) return;
-    check_cuda(
-        cudaMemcpyAsync(to, from.data(), from.size() * sizeof(T), cudaMemcpyHostToDevice, stream),
-        "cudaMemcpyAsync");
-  }
-
-  const DevicePlan& plan_;
-  std::int64_t bytes_ = 0;
-  std::int64_t parts_;  // offsets in bytes
-  std::int64_t merges_;
-  std::int64_t shares_;
-  std::int64_t share_offsets_;
-  std::int64_t counters_;
-  std::int64_t partials_;
-};
-
 class DeviceOperator final : public DecodeOperator {
  public:
-  DeviceOperator(std::span<const DeviceKernel* const> kernels, const Batch& batch,
+  DeviceOperator(std::string_view backend, const KernelList& kernels, const Batch& batch,
                  const OperatorLayout& layout, const OperatorOptions& options)
-      : device_(options.device),
-        args_(args_of(batch, layout, options.exact)),
-        kernel_(choose_kernel(kernels, args_)),
-        plan_(make_plan(batch, layout, options)),
-        memory_(plan_) {}
+      : device_(options.device), args_(args_of(batch, layout, options.exact)) {
+    const CurrentDevice current(device_);
+    const std::vector<DeviceItem> items = items_of(batch, layout);
+    kernel_ = &choose_kernel(kernels, backend, args_, items);
+    const PlanSizes sizes{batch.shape.d_v, batch.chunk_tokens, options.exact};
+    plan_ = make_device_plan(items, sizes, kernel_->geometry(items, sizes, this_device()));
+    memory_ = lay_out(plan_);
+    tables_.resize(static_cast<std::size_t>(memory_.table_bytes()));
+    write_tables(plan_, memory_, tables_.data());
+  }
 
   OperatorMemory memory() const override {
-    return {.host_bytes = 0, .device_bytes = memory_.bytes()};
+    return {.host_bytes = 0, .device_bytes = memory_.bytes};
   }
 
   void bind(std::byte* /*host*/, std::byte* device, OperatorStream stream) override {
     const CurrentDevice current(device_);
-    memory_.upload(device, stream);
-    memory_.point_to(device, args_);
+    check_cuda(
+        cudaMemcpyAsync(device, tables_.data(), tables_.size(), cudaMemcpyHostToDevice, stream),
+        "cudaMemcpyAsync");
+    point_into(plan_, memory_, device, args_);
   }
 
   void run(const OperatorTensors& tensors, OperatorStream stream) override {
@@ -179,35 +118,28 @@ class DeviceOperator final : public DecodeOperator {
     args_.block_tables = tensors.block_tables;
     args_.out = tensors.out;
     args_.lse = tensors.lse;
-    const std::string reason = kernel_.why_unsupported(args_);
+    const std::string reason = kernel_->why_unsupported(args_);
     if (!reason.empty()) {
-      throw Unsupported("tensors", "addresses",
-                        "what " + std::string(kernel_.name()) + " can read: " + reason);
+      throw Unsupported("tensors", "their addresses",
+                        "what " + std::string(kernel_->name()) + " can read: " + reason);
     }
     const CurrentDevice current(device_);
-    check_cuda(kernel_.launch(args_, plan_.geometry, stream), kernel_.name());
+    check_cuda(kernel_->launch(args_, plan_.geometry, stream), kernel_->name());
   }
 
  private:
-  DevicePlan make_plan(const Batch& batch, const OperatorLayout& layout,
-                       const OperatorOptions& options) const {
-    const CurrentDevice current(device_);
-    const std::vector<DeviceItem> items = items_of(batch, layout);
-    const PlanSizes sizes{batch.shape.d_v, batch.chunk_tokens, options.exact};
-    return make_device_plan(items, sizes, kernel_.geometry(items, sizes, this_device()));
-  }
-
   int device_;
   DecodeArgs args_;
-  const DeviceKernel& kernel_;
+  const DeviceKernel* kernel_;
   DevicePlan plan_;
-  DevicePlanMemory memory_;
+  PlanMemory memory_;
+  std::vector<std::byte> tables_;  // as they are uploaded
 };
 
 }  // namespace
 
-std::unique_ptr<DecodeOperator> make_device_operator(std::span<const DeviceKernel* const> kernels,
-                                                     const Batch& batch,
+std::unique_ptr<DecodeOperator> make_device_operator(std::string_view backend,
+                                                     const KernelList& kernels, const Batch& batch,
                                                      const OperatorLayout& layout,
                                                      const OperatorOptions& options) {
   const int devices = count_devices();
@@ -215,7 +147,7 @@ std::unique_ptr<DecodeOperator> make_device_operator(std::span<const DeviceKerne
     throw Unsupported("device", std::to_string(options.device),
                       "a GPU that is there: " + std::to_string(devices) + " are visible");
   }
-  return std::make_unique<DeviceOperator>(kernels, batch, layout, options);
+  return std::make_unique<DeviceOperator>(backend, kernels, batch, layout, options);
 }
 
 }  // namespace mla::kernels::cuda

@@ -1,9 +1,9 @@
 #pragma once
 
 #include <memory>
-#include <span>
+#include <string_view>
 
-#include "kernels/cuda/device_kernel.h"
+#include "kernels/cuda/kernel_list.h"
 #include "kernels/decode_operator.h"
 
 namespace mla::kernels::cuda {
@@ -12,8 +12,8 @@ namespace mla::kernels::cuda {
 /// Tensors lie in that GPU's memory, block tables too. The calling thread's current device is left
 /// as it was, by this and by all calls of the operator.
 /// @throws Unsupported if none can, CudaError
-std::unique_ptr<DecodeOperator> make_device_operator(std::span<const DeviceKernel* const> kernels,
-                                                     const Batch& batch,
+std::unique_ptr<DecodeOperator> make_device_operator(std::string_view backend,
+                                                     const KernelList& kernels, const Batch& batch,
                                                      const OperatorLayout& layout,
                                                      const OperatorOptions& options);
 

@@ -25,9 +25,9 @@ int current_device() {
   return device;
 }
 
-int attribute(cudaDeviceAttr which) {
+int attribute(cudaDeviceAttr which, int device) {
   int value = 0;
-  check(cudaDeviceGetAttribute(&value, which, current_device()), "cudaDeviceGetAttribute");
+  check(cudaDeviceGetAttribute(&value, which, device), "cudaDeviceGetAttribute");
   return value;
 }
 
@@ -64,17 +64,28 @@ void use_device(int ordinal) {
   check(cudaSetDevice(ordinal), "cudaSetDevice");
 }
 
-DeviceInfo this_device() {
-  return {.compute_capability = 10 * attribute(cudaDevAttrComputeCapabilityMajor) +
-                                attribute(cudaDevAttrComputeCapabilityMinor),
-          .multiprocessors = attribute(cudaDevAttrMultiProcessorCount),
-          .shared_bytes_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)};
+int compute_capability(int ordinal) {
+  return 10 * attribute(cudaDevAttrComputeCapabilityMajor, ordinal) +
+         attribute(cudaDevAttrComputeCapabilityMinor, ordinal);
 }
 
-std::string device_name() {
+DeviceInfo this_device() {
+  const int device = current_device();
+  return {.compute_capability = compute_capability(device),
+          .multiprocessors = attribute(cudaDevAttrMultiProcessorCount, device),
+          .shared_bytes_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device)};
+}
+
+std::string device_name(int ordinal) {
   cudaDeviceProp properties{};
-  check(cudaGetDeviceProperties(&properties, current_device()), "cudaGetDeviceProperties");
+  check(cudaGetDeviceProperties(&properties, ordinal), "cudaGetDeviceProperties");
   return properties.name;
+}
+
+std::string device_bus_id(int ordinal) {
+  char id[32] = {};
+  check(cudaDeviceGetPCIBusId(id, sizeof id, ordinal), "cudaDeviceGetPCIBusId");
+  return id;
 }
 
 DeviceBuffer::DeviceBuffer(std::int64_t bytes, std::string_view what) : bytes_(bytes) {

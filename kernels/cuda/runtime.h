@@ -25,12 +25,18 @@ void check_cuda(ErrorCode code, std::string_view call);
 /// as a clause. Never throws.
 int count_devices(std::string* why_none = nullptr);
 
+/// Of device `ordinal`, ten times the number: 90 for Hopper.
+int compute_capability(int ordinal);
+
+/// "NVIDIA H200", and its place on the PCI bus.
+std::string device_name(int ordinal);
+std::string device_bus_id(int ordinal);
+
 /// Makes device `ordinal` the calling thread's.
 void use_device(int ordinal);
 
 /// Of the current device.
 DeviceInfo this_device();
-std::string device_name();
 
 /// Device memory. Its contents are undefined.
 class DeviceBuffer {

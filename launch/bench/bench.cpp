@@ -24,19 +24,19 @@ std::string mebibytes(std::int64_t bytes) {
   return fmt::format("{} MiB", bytes >> 20);
 }
 
-using Backends = std::vector<const kernels::Backend*>;
+using Backends = std::vector<const kernels::HostBackend*>;
 
 Backends choose_backends(const std::string& text) {
   Backends chosen;
   if (text == "all") {
-    for (const kernels::Backend* backend : kernels::backends()) {
+    for (const kernels::HostBackend* backend : kernels::host_backends()) {
       const bool usable = backend->why_unavailable().empty();
       if (usable && backend->name() != "reference") chosen.push_back(backend);
     }
     return chosen;
   }
   for (const std::string& name : parse_names("--backend", text)) {
-    chosen.push_back(&kernels::find_backend(name));
+    chosen.push_back(&kernels::find_host_backend(name));
   }
   return chosen;
 }
@@ -90,7 +90,7 @@ struct Lineup {
   Backends backends;                ///< null for a library
   std::vector<std::size_t> rivals;  ///< whom each is compared with, itself for nobody
 
-  void add(std::unique_ptr<Contender> contender, const kernels::Backend* backend,
+  void add(std::unique_ptr<Contender> contender, const kernels::HostBackend* backend,
            std::size_t rival) {
     contenders.push_back(std::move(contender));
     backends.push_back(backend);
@@ -141,7 +141,7 @@ class Bench {
     }
     const Workload workload(point);
     Lineup lineup;
-    for (const kernels::Backend* backend : backends_) {
+    for (const kernels::HostBackend* backend : backends_) {
       lineup.add(std::make_unique<DecodeContender>(workload, pool, *backend, options_.hot), backend,
                  lineup.contenders.size());
     }
@@ -156,7 +156,7 @@ class Bench {
 
   /// Each backend by itself: the weights are packed for one.
   void measure_projected(const Point& point, const Pool& pool) {
-    for (const kernels::Backend* backend : backends_) {
+    for (const kernels::HostBackend* backend : backends_) {
       ProjectedLayer layer(point, pool, *backend, options_.hot);
       Lineup lineup;
       lineup.add(std::make_unique<FusedContender>(layer), backend, 0);

@@ -3,7 +3,7 @@
 namespace mla::launch::bench {
 
 DecodeContender::DecodeContender(const Workload& workload, const Pool& pool,
-                                 const kernels::Backend& backend, bool hot)
+                                 const kernels::HostBackend& backend, bool hot)
     : workload_(workload),
       backend_(backend),
       hot_(hot),

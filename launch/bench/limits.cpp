@@ -44,7 +44,7 @@ double measure_memory(const Pool& pool, int threads) {
 }
 
 /// FLOP/s of one attempt with `count` instructions a thread.
-double products_rate(const kernels::Backend& backend, DType dtype, int threads,
+double products_rate(const kernels::HostBackend& backend, DType dtype, int threads,
                      std::int64_t count) {
   double flops = 0;
   const dist::Stopwatch watch;
@@ -53,7 +53,7 @@ double products_rate(const kernels::Backend& backend, DType dtype, int threads,
   return flops / watch.seconds();
 }
 
-double measure_products(const kernels::Backend& backend, DType dtype, int threads) {
+double measure_products(const kernels::HostBackend& backend, DType dtype, int threads) {
   constexpr std::int64_t kTrial = 1 << 20;
   const dist::Stopwatch watch;
   double best = products_rate(backend, dtype, threads, kTrial);
@@ -67,7 +67,7 @@ double measure_products(const kernels::Backend& backend, DType dtype, int thread
 }  // namespace
 
 std::optional<Roofline> Limits::roofline(const Point& point,
-                                         const kernels::Backend& backend) const {
+                                         const kernels::HostBackend& backend) const {
   const auto product = std::find_if(products.begin(), products.end(), [&](const auto& p) {
     return p.backend == &backend && p.dtype == point.dtype && p.threads == point.threads;
   });
@@ -80,7 +80,7 @@ std::optional<Roofline> Limits::roofline(const Point& point,
 }
 
 Limits measure_limits(std::span<const Point> points,
-                      std::span<const kernels::Backend* const> backends, const Pool& pool) {
+                      std::span<const kernels::HostBackend* const> backends, const Pool& pool) {
   std::set<std::pair<DType, int>> settings;
   std::set<int> thread_counts;
   for (const Point& point : points) {
@@ -91,7 +91,7 @@ Limits measure_limits(std::span<const Point> points,
   for (const int threads : thread_counts) {
     limits.memory.push_back({threads, measure_memory(pool, threads)});
   }
-  for (const kernels::Backend* backend : backends) {
+  for (const kernels::HostBackend* backend : backends) {
     for (const auto& [dtype, threads] : settings) {
       limits.products.push_back(
           {backend, dtype, threads, measure_products(*backend, dtype, threads)});

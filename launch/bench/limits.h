@@ -14,7 +14,7 @@ namespace mla::launch::bench {
 /// How fast the products of `backend` are at most: its limiting instruction executed from
 /// registers, on `threads` threads at once.
 struct ProductLimit {
-  const kernels::Backend* backend = nullptr;
+  const kernels::HostBackend* backend = nullptr;
   DType dtype = DType::kBf16;
   int threads = 1;
   double flops_per_second = 0;
@@ -41,12 +41,12 @@ struct Limits {
   std::vector<MemoryLimit> memory;
 
   /// Of `point` on `backend`; nothing where that was not measured.
-  std::optional<Roofline> roofline(const Point& point, const kernels::Backend& backend) const;
+  std::optional<Roofline> roofline(const Point& point, const kernels::HostBackend& backend) const;
 };
 
 /// Measures everything that the points need, about a third of a second for each limit: the best
 /// of several attempts.
 Limits measure_limits(std::span<const Point> points,
-                      std::span<const kernels::Backend* const> backends, const Pool& pool);
+                      std::span<const kernels::HostBackend* const> backends, const Pool& pool);
 
 }  // namespace mla::launch::bench

@@ -32,7 +32,7 @@ std::vector<std::uint16_t> generated(GeneratedTensor tensor, DType dtype, std::i
 }  // namespace
 
 ProjectedLayer::ProjectedLayer(const Point& point, const Pool& pool,
-                               const kernels::Backend& backend, bool hot)
+                               const kernels::HostBackend& backend, bool hot)
     : point_(point),
       pool_(pool),
       backend_(backend),

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "kernels/meshmla.h"
@@ -118,11 +120,16 @@ class CCall {
   std::vector<std::int32_t> tables_;
 };
 
+/// The fastest backend that takes host memory.
+inline std::string best_host_backend() {
+  return std::string(kernels::find_host_backend("auto").name());
+}
+
 /// A plan and its workspace in host memory.
 class CPlan {
  public:
-  CPlan(const char* backend, const mla_plan_spec& spec) {
-    status_ = mla_plan_create(backend, &spec, &plan_);
+  CPlan(const std::string& backend, const mla_plan_spec& spec) {
+    status_ = mla_plan_create(backend.c_str(), &spec, &plan_);
     if (status_ != MLA_OK) return;
     std::int64_t host_bytes = 0;
     mla_plan_workspace_bytes(plan_, &host_bytes, nullptr);
