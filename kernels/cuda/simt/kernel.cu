@@ -1,0 +1,118 @@
+#include <algorithm>
+#include <numeric>
+
+#include "kernels/cuda/merge.cuh"
+#include "kernels/cuda/simt/decode.cuh"
+#include "kernels/cuda/simt/kernel.h"
+#include "kernels/cuda/simt/tile.h"
+
+namespace mla::kernels::cuda {
+namespace simt {
+namespace {
+
+constexpr int kMergeThreads = 256;
+constexpr std::int64_t kSharedBytes = 16 * 1024;  // of any block, on any device
+static_assert(kMergeSharedBytes <= kSharedBytes);
+
+DeviceProfile profile_of(const DeviceInfo& device) {
+  return {kSharedBytes, gpu::kRegistersPerThread, gpu::kRegistersPerMultiprocessor, gpu::kWarpLanes,
+          device.multiprocessors};
+}
+
+/// Block t does the merges that team t has a share of. All parts are done.
+__global__ void __launch_bounds__(kMergeThreads, 2)
+    merge_parts(const __grid_constant__ DecodeArgs args) {
+  __shared__ float4 shared[kMergeSharedBytes / sizeof(float4)];
+  const int end = args.share_offsets[blockIdx.x + 1];
+  for (int i = args.share_offsets[blockIdx.x]; i < end; ++i) {
+    const MergeShare share = args.shares[i];
+    const Merge merge = args.merges[share.merge];
+    merge_slice(args, merge, share.first_block, static_cast<int>(threadIdx.x), kMergeThreads,
+                shared);
+  }
+}
+
+template <int kRows, int kDims>
+void launch_parts(const SimtArgs& args, const Tile& tile, int teams, gpu::Stream stream) {
+  const auto bytes = static_cast<std::size_t>(tile.shared_bytes());
+  if (args.decode.bf16) {
+    decode_parts<kRows, kDims, true><<<teams, tile.threads(), bytes, stream>>>(args);
+  } else {
+    decode_parts<kRows, kDims, false><<<teams, tile.threads(), bytes, stream>>>(args);
+  }
+}
+
+gpu::Error run(const SimtArgs& args, const Tile& tile, int teams, gpu::Stream stream) {
+  if (tile.thread_rows == 8) {
+    tile.thread_dims == 8 ? launch_parts<8, 8>(args, tile, teams, stream)
+                          : launch_parts<8, 4>(args, tile, teams, stream);
+  } else {
+    tile.thread_dims == 8 ? launch_parts<4, 8>(args, tile, teams, stream)
+                          : launch_parts<4, 4>(args, tile, teams, stream);
+  }
+  merge_parts<<<teams, kMergeThreads, 0, stream>>>(args.decode);
+  return gpu::last_error();
+}
+
+/// Elements that the strides of the cache are multiples of.
+std::int64_t row_unit_of(const DecodeArgs& args) {
+  const std::int64_t unit =
+      std::gcd(std::gcd(args.page_stride, args.token_stride), args.kv_head_stride);
+  return unit == 0 ? 8 : unit;
+}
+
+bool is_multiple(std::int64_t of, std::initializer_list<std::int64_t> values) {
+  return std::all_of(values.begin(), values.end(), [&](auto value) { return value % of == 0; });
+}
+
+bool is_aligned(const void* pointer) {
+  return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0;
+}
+
+class SimtKernel final : public DeviceKernel {
+ public:
+  std::string_view name() const override { return "simt"; }
+
+  std::string why_unsupported(const DecodeArgs& args) const override {
+    if (!is_multiple(8, {args.d_qk, args.d_v})) return "d_qk and d_v must be multiples of 8";
+    if (args.d_v > args.d_qk) return "d_v must not exceed d_qk";
+    if (!is_aligned(args.q) || !is_aligned(args.kv) || !is_aligned(args.out) ||
+        !is_multiple(8,
+                     {args.q_token_stride, args.q_head_stride, args.page_stride, args.token_stride,
+                      args.kv_head_stride, args.out_token_stride, args.out_head_stride})) {
+      return "rows of q, kv and out must begin at multiples of 16 bytes";
+    }
+    constexpr std::int64_t kPlaces = 0xffffffff;
+    if (args.num_pages * args.page_stride / row_unit_of(args) >= kPlaces) {
+      return "the cache has over 2^32 rows";
+    }
+    if (args.page_block_size > 0x7fffffff) return "pages have over 2^31 tokens";
+    return {};
+  }
+
+  KernelGeometry geometry(std::span<const DeviceItem> items, const PlanSizes& sizes,
+                          const DeviceInfo& device) const override {
+    std::int64_t rows = 1;
+    for (const DeviceItem& item : items) rows = std::max(rows, item.rows.size());
+    const DeviceProfile profile = profile_of(device);
+    const Tile tile = choose_tile(profile, rows, sizes.d_v);
+    return {profile.multiprocessors * resident_blocks(profile, tile), 1, tile.rows(), kStepTokens};
+  }
+
+  ErrorCode launch(const DecodeArgs& args, const KernelGeometry& geometry,
+                   StreamHandle stream) const override {
+    const Tile tile = choose_tile(profile_of({}), geometry.rows_per_part, args.d_v);
+    return static_cast<ErrorCode>(run({args, row_unit_of(args)}, tile, geometry.teams,
+                                      reinterpret_cast<gpu::Stream>(stream)));
+  }
+};
+
+}  // namespace
+}  // namespace simt
+
+const DeviceKernel& simt_kernel() {
+  static const simt::SimtKernel kernel;
+  return kernel;
+}
+
+}  // namespace mla::kernels::cuda
