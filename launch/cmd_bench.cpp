@@ -147,6 +147,9 @@ Command add_bench(CLI::App& app) {
   cmd->add_option("--backend", b.backends, "auto, all, or names with commas between them")
       ->capture_default_str()
       ->envname("MESHMLA_BACKEND");
+  cmd->add_option("--combine", b.combine, "Of GPU backends: exact, fast or both")
+      ->check(CLI::IsMember({"exact", "fast", "both"}))
+      ->capture_default_str();
   cmd->add_option("--repeats", b.repeats.repeats, "Repeats of each point, at least")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();

@@ -14,6 +14,7 @@ namespace mla::launch::bench {
 struct BenchOptions {
   Grid grid;
   std::string backends = "auto";  ///< auto, all (but the reference), or names
+  std::string combine = "both";   ///< of GPU backends: exact, fast or both
   RepeatPolicy repeats;
   std::string max_cache;  ///< empty: 8 GiB or half of the memory, the smaller of both
   bool hot = false;

@@ -117,6 +117,11 @@ std::string limits_lines(const Limits& limits, const char* begin) {
                         name_of(p.dtype), 1e-9 * p.flops_per_second,
                         p.backend->product_instruction(p.dtype), p.threads);
   }
+  for (const DeviceLimit& d : limits.devices) {
+    text += fmt::format("{}{} {}: {} of {}, reads {:.0f} GB/s\n", begin, d.backend->name(),
+                        name_of(d.dtype), with_prefix(d.flops_per_second, "FLOP/s"), d.instruction,
+                        1e-9 * d.bytes_per_second);
+  }
   return text;
 }
 
@@ -227,6 +232,14 @@ class JsonReport final : public Report {
            {"instruction", p.backend->product_instruction(p.dtype)},
            {"threads", p.threads},
            {"gflops", 1e-9 * p.flops_per_second}});
+    }
+    json_["limits"]["gpus"] = Json::array();
+    for (const DeviceLimit& d : limits.devices) {
+      json_["limits"]["gpus"].push_back({{"backend", d.backend->name()},
+                                         {"dtype", name_of(d.dtype)},
+                                         {"instruction", d.instruction},
+                                         {"gflops", 1e-9 * d.flops_per_second},
+                                         {"gbytes", 1e-9 * d.bytes_per_second}});
     }
     json_["rows"] = Json::array();
   }
