@@ -45,6 +45,7 @@ void write_tables(const DevicePlan& plan, const PlanMemory& memory, std::byte* t
 void point_into(const DevicePlan& plan, const PlanMemory& memory, std::byte* device,
                 DecodeArgs& args) {
   args.exact = plan.exact;
+  args.part_alignment = plan.part_alignment;
   args.parts = reinterpret_cast<const Part*>(device);
   args.merges = reinterpret_cast<const Merge*>(device + memory.merges);
   args.shares = reinterpret_cast<const MergeShare*>(device + memory.shares);

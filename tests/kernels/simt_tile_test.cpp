@@ -1,3 +1,5 @@
+#include "kernels/cuda/simt/tile.h"
+
 #include <string>
 #include <vector>
 

@@ -19,8 +19,8 @@ namespace mla::kernels::cuda::simt {
 /// What a thread needs of the operator besides `DecodeArgs`.
 struct SimtArgs {
   DecodeArgs decode;
-  /// Elements that all strides of the cache are multiples of, so that 32 bits tell a row's place.
-  std::int64_t row_unit = 8;
+  /// Bytes that all strides of the cache are multiples of, so that 32 bits tell a row's place.
+  std::uint32_t row_unit = 16;
 };
 
 /// Eight 16-bit elements, as they lie in memory.
@@ -43,16 +43,18 @@ __device__ __forceinline__ float2 widen(std::uint32_t pair) {
 
 /// A block's shared memory.
 struct Shared {
-  float* scores;          ///< [kStepTokens, score_stride]; then weights
-  std::uint32_t* places;  ///< [2, kStepTokens] cache rows of this and the next step, in row_units
-  float* shrink;          ///< [rows] what earlier sums are multiplied by
-  float* m;               ///< [rows] once the part is done
+  float* scores;            ///< [kStepTokens, score_stride]; then weights
+  std::uint32_t* places;    ///< [2, kStepTokens] cache rows of this and the next step, in row_units
+  std::uint32_t* q_places;  ///< [rows] in kDotElements behind the part's first query
+  float* shrink;            ///< [rows] what earlier sums are multiplied by
+  float* m;                 ///< [rows] once the part is done
   float* l;
 
   __device__ Shared(float* memory, int rows, int score_stride)
       : scores(memory),
         places(reinterpret_cast<std::uint32_t*>(scores + kStepTokens * score_stride)),
-        shrink(reinterpret_cast<float*>(places + 2 * kStepTokens)),
+        q_places(places + 2 * kStepTokens),
+        shrink(reinterpret_cast<float*>(q_places + rows)),
         m(shrink + rows),
         l(m + rows) {}
 };
@@ -74,6 +76,7 @@ class PartWorker {
   __device__ void run(int window) {
     float o[kRows][kDims] = {};
     SoftmaxRow row;
+    write_q_places();
     write_places(part_.token_begin, page_of(part_.token_begin), 0);
     __syncthreads();
     int buffer = 0;
@@ -96,6 +99,9 @@ class PartWorker {
   }
 
  private:
+  /// Keys whose scores a thread has.
+  static constexpr int kKeys = kStepTokens * kDotLanes / kGroupThreads;
+
   /// m and l of the row that 8 threads weigh together.
   struct SoftmaxRow {
     float m = kEmptyM;
@@ -121,81 +127,115 @@ class PartWorker {
         page * args.page_stride + slot * args.token_stride + part_.kv_head * args.kv_head_stride;
     const bool exists = token < part_.token_end;
     shared_.places[buffer * kStepTokens + threadIdx.x] =
-        exists ? static_cast<std::uint32_t>(element / args_.row_unit) : kNoPlace;
+        exists ? static_cast<std::uint32_t>(2 * element / args_.row_unit) : kNoPlace;
+  }
+
+  /// Rows that the part does not have read the last one that it has.
+  __device__ __forceinline__ void write_q_places() {
+    if (static_cast<int>(threadIdx.x) >= rows_) return;
+    const DecodeArgs& args = args_.decode;
+    const int row = part_.row_begin + min(static_cast<int>(threadIdx.x), part_.rows - 1);
+    const std::int64_t element =
+        row / part_.heads * args.q_token_stride + row % part_.heads * args.q_head_stride;
+    shared_.q_places[threadIdx.x] = static_cast<std::uint32_t>(element / kDotElements);
   }
 
   static constexpr std::uint32_t kNoPlace = 0xffffffffU;
 
-  __device__ __forceinline__ const std::uint16_t* cache_row(std::uint32_t place) const {
-    return args_.decode.kv + place * static_cast<std::uint64_t>(args_.row_unit);
+  /// Element `d` of the cache row at `place`.
+  __device__ __forceinline__ const char* cache_at(std::uint32_t place, int d) const {
+    return reinterpret_cast<const char*>(args_.decode.kv + d) +
+           static_cast<std::uint64_t>(place) * args_.row_unit;
   }
 
   __device__ __forceinline__ void prefetch_step(int begin, int buffer) const {
     constexpr int kLine = 64;  // elements
     const std::uint32_t place = shared_.places[buffer * kStepTokens + threadIdx.x % kStepTokens];
     if (begin >= part_.token_end || place == kNoPlace) return;
-    const int groups = static_cast<int>(blockDim.x) / kStepTokens;
+    const int stride = static_cast<int>(blockDim.x) / kStepTokens;
     for (int line = static_cast<int>(threadIdx.x) / kStepTokens; line * kLine < args_.decode.d_qk;
-         line += groups) {
-      gpu::prefetch(cache_row(place) + line * kLine);
+         line += stride) {
+      gpu::prefetch(cache_at(place, line * kLine));
     }
   }
 
-  /// scores <- the dot products of this group's rows with the step's keys.
-  __device__ __forceinline__ void compute_scores(const std::uint32_t* places) {
-    constexpr int kKeys = kStepTokens * kDotLanes / kGroupThreads;
-    const DecodeArgs& args = args_.decode;
-    const int dot_lane = lane_ % kDotLanes;
-    const int first_key = lane_ / kDotLanes * kKeys;
-    const std::uint16_t* q = args.q + part_.q + kDotElements * dot_lane;
-    const std::uint16_t* kv = args.kv + kDotElements * dot_lane;
-    std::uint32_t q_place[kRows];
-    std::uint32_t k_place[kKeys];
+  /// Four elements of the rows whose products a thread adds up.
+  struct Factors {
+    Four q[kRows];
+    Four k[kKeys];
+  };
+
+  /// Where a thread finds its factors.
+  struct FactorRows {
+    const char* q;  ///< of the part, this lane's first elements
+    const char* k;  ///< of the cache
+    std::uint32_t q_places[kRows];
+    std::uint32_t k_places[kKeys];
+  };
+
+  __device__ __forceinline__ void load(const FactorRows& rows, int byte, Factors& factors) const {
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
-      const int row = part_.row_begin + min(group_row_ + i, part_.rows - 1);
-      const std::int64_t element =
-          row / part_.heads * args.q_token_stride + row % part_.heads * args.q_head_stride;
-      q_place[i] = static_cast<std::uint32_t>(element / kDotElements);
+      factors.q[i] = *reinterpret_cast<const Four*>(
+          rows.q + byte + static_cast<std::uint64_t>(rows.q_places[i]) * (2 * kDotElements));
     }
 #pragma unroll
     for (int key = 0; key < kKeys; ++key) {
-      const std::uint32_t place = places[first_key + key];
-      k_place[key] = place == kNoPlace ? places[0] : place;
+      factors.k[key] = *reinterpret_cast<const Four*>(
+          rows.k + byte + static_cast<std::uint64_t>(rows.k_places[key]) * args_.row_unit);
     }
+  }
 
-    float sums[kRows][kKeys] = {};
-#pragma unroll 1
-    for (int d = kDotElements * dot_lane; d < args.d_qk; d += kDotElements * kDotLanes) {
-      Eight q_packed[kRows];
-      Eight k_packed[kKeys];
+  __device__ __forceinline__ void multiply(const Factors& factors,
+                                           float (&sums)[kRows][kKeys]) const {
 #pragma unroll
-      for (int i = 0; i < kRows; ++i) {
-        q_packed[i] = *reinterpret_cast<const Eight*>(
-            q + q_place[i] * static_cast<std::uint64_t>(kDotElements));
-      }
+    for (int pair = 0; pair < 2; ++pair) {
+      float2 q[kRows];
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) q[i] = widen<kBf16>(factors.q[i].pairs[pair]);
 #pragma unroll
       for (int key = 0; key < kKeys; ++key) {
-        k_packed[key] = *reinterpret_cast<const Eight*>(
-            kv + k_place[key] * static_cast<std::uint64_t>(args_.row_unit));
-      }
+        const float2 k = widen<kBf16>(factors.k[key].pairs[pair]);
 #pragma unroll
-      for (int pair = 0; pair < kDotElements / 2; ++pair) {
-        float2 q_wide[kRows];
-#pragma unroll
-        for (int i = 0; i < kRows; ++i) q_wide[i] = widen<kBf16>(q_packed[i].pairs[pair]);
-#pragma unroll
-        for (int key = 0; key < kKeys; ++key) {
-          const float2 k_wide = widen<kBf16>(k_packed[key].pairs[pair]);
-#pragma unroll
-          for (int i = 0; i < kRows; ++i) {
-            sums[i][key] = gpu::fma(q_wide[i].x, k_wide.x, sums[i][key]);
-            sums[i][key] = gpu::fma(q_wide[i].y, k_wide.y, sums[i][key]);
-          }
+        for (int i = 0; i < kRows; ++i) {
+          sums[i][key] = gpu::fma(q[i].x, k.x, sums[i][key]);
+          sums[i][key] = gpu::fma(q[i].y, k.y, sums[i][key]);
         }
       }
-      q += kDotElements * kDotLanes;
-      kv += kDotElements * kDotLanes;
+    }
+  }
+
+  /// scores <- the dot products of this group's rows with the step's keys. Each half of a lane's
+  /// elements is on its way while the half before it is multiplied.
+  __device__ __forceinline__ void compute_scores(const std::uint32_t* places) {
+    constexpr int kHalf = kDotElements;                    // bytes
+    constexpr int kStride = 2 * kDotElements * kDotLanes;  // bytes
+    const int dot_lane = lane_ % kDotLanes;
+    const int first_key = lane_ / kDotLanes * kKeys;
+    FactorRows rows;
+    rows.q = reinterpret_cast<const char*>(args_.decode.q + part_.q + kDotElements * dot_lane);
+    rows.k = reinterpret_cast<const char*>(args_.decode.kv + kDotElements * dot_lane);
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) rows.q_places[i] = shared_.q_places[group_row_ + i];
+#pragma unroll
+    for (int key = 0; key < kKeys; ++key) {
+      const std::uint32_t place = places[first_key + key];
+      rows.k_places[key] = place == kNoPlace ? places[0] : place;
+    }
+
+    const int chunks = (args_.decode.d_qk / kDotElements - dot_lane + kDotLanes - 1) / kDotLanes;
+    float sums[kRows][kKeys] = {};
+    Factors low;
+    Factors high;
+    if (chunks > 0) load(rows, 0, low);
+#pragma unroll 1
+    for (int chunk = 0; chunk < chunks; ++chunk) {
+      load(rows, kHalf, high);
+      multiply(low, sums);
+      rows.q += kStride;
+      rows.k += kStride;
+      if (chunk + 1 < chunks) load(rows, 0, low);
+      multiply(high, sums);
     }
     add_up(sums);
     float* to = shared_.scores + (first_key + dot_lane) * stride_ + group_row_;
@@ -207,11 +247,9 @@ class PartWorker {
   }
 
   /// Adds the sums of 8 lanes; the total of key i ends up as key 0 of lane i.
-  template <int kKeys>
-  __device__ __forceinline__ void add_up(float (&sums)[kRows][kKeys]) const {
-    static_assert(kKeys == kDotLanes);
+  __device__ __forceinline__ void add_up(float (&sums)[kRows][kDotLanes]) const {
 #pragma unroll
-    for (int half = kKeys / 2; half > 0; half /= 2) {
+    for (int half = kDotLanes / 2; half > 0; half /= 2) {
       const bool upper = (lane_ & half) != 0;
 #pragma unroll
       for (int key = 0; key < half; ++key) {
@@ -234,7 +272,6 @@ class PartWorker {
 
   /// scores -> weights; brings m and l up to date. Eight threads have a row, each every eighth key.
   __device__ __forceinline__ void weigh(int begin, SoftmaxRow& state) {
-    constexpr int kKeys = kStepTokens / 8;
     const int row = static_cast<int>(threadIdx.x) / 8;
     const int first_key = static_cast<int>(threadIdx.x) % 8;
     if (row >= rows_) return;
@@ -276,12 +313,11 @@ class PartWorker {
 #pragma unroll
       for (int d = 0; d < kDims; ++d) o[i][d] = gpu::mul(o[i][d], shrink);
     }
-    const std::uint16_t* kv = args_.decode.kv + window + kDims * lane_;
     const float* weights = shared_.scores + group_row_;
 #pragma unroll 4
     for (int key = 0; key < tokens; ++key) {
-      const Packed packed = *reinterpret_cast<const Packed*>(
-          kv + places[key] * static_cast<std::uint64_t>(args_.row_unit));
+      const Packed packed =
+          *reinterpret_cast<const Packed*>(cache_at(places[key], window + kDims * lane_));
       float weight[kRows];
 #pragma unroll
       for (int i = 0; i < kRows; i += 4) {
@@ -343,7 +379,7 @@ class PartWorker {
 
 /// Block t does the parts of team t.
 template <int kRows, int kDims, bool kBf16>
-__global__ void __launch_bounds__(4 * kGroupThreads, kRows == 8 ? 1 : 2)
+__global__ void __launch_bounds__(2 * kGroupThreads, kRows == 8 ? 2 : 4)
     decode_parts(const __grid_constant__ SimtArgs args) {
   extern __shared__ float4 shared[];
   for (std::int32_t next = static_cast<std::int32_t>(blockIdx.x); next >= 0;) {

@@ -54,11 +54,13 @@ gpu::Error run(const SimtArgs& args, const Tile& tile, int teams, gpu::Stream st
   return gpu::last_error();
 }
 
-/// Elements that the strides of the cache are multiples of.
-std::int64_t row_unit_of(const DecodeArgs& args) {
+/// Bytes that the strides of the cache are multiples of: as many as 32 bits hold.
+std::uint32_t row_unit_of(const DecodeArgs& args) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 31;
   const std::int64_t unit =
-      std::gcd(std::gcd(args.page_stride, args.token_stride), args.kv_head_stride);
-  return unit == 0 ? 8 : unit;
+      2 * std::gcd(std::gcd(args.page_stride, args.token_stride), args.kv_head_stride);
+  if (unit == 0) return 2 * kDotElements;
+  return static_cast<std::uint32_t>(unit <= kMost ? unit : std::gcd(unit, kMost));
 }
 
 bool is_multiple(std::int64_t of, std::initializer_list<std::int64_t> values) {
@@ -83,7 +85,7 @@ class SimtKernel final : public DeviceKernel {
       return "rows of q, kv and out must begin at multiples of 16 bytes";
     }
     constexpr std::int64_t kPlaces = 0xffffffff;
-    if (args.num_pages * args.page_stride / row_unit_of(args) >= kPlaces) {
+    if (2 * args.num_pages * args.page_stride / row_unit_of(args) >= kPlaces) {
       return "the cache has over 2^32 rows";
     }
     if (args.page_block_size > 0x7fffffff) return "pages have over 2^31 tokens";

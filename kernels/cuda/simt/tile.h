@@ -38,7 +38,7 @@ struct Tile {
   /// Floats between the scores of two keys: an odd number of fours, against bank conflicts.
   constexpr int score_stride() const { return rows() + 4; }
   constexpr std::int64_t shared_bytes() const {
-    return 4 * (kStepTokens * score_stride() + 2 * kStepTokens + 3 * rows());
+    return 4 * (kStepTokens * score_stride() + 2 * kStepTokens + 4 * rows());
   }
   /// What the compiler is told to keep within (`__launch_bounds__`).
   constexpr int registers_per_thread() const { return thread_rows == 8 ? 255 : 128; }
