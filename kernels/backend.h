@@ -18,7 +18,10 @@
 
 namespace mla::kernels {
 
+class DecodeOperator;
 class ProjectionKernel;
+struct OperatorLayout;
+struct OperatorOptions;
 
 /// Some query rows of one request that read one KV head, and the cache they read: what a kernel
 /// needs to compute any chunk of it. Plain data; nothing is owned.
@@ -83,6 +86,13 @@ class Backend {
                                                     std::span<const Piece> pieces,
                                                     const RankInputs& inputs,
                                                     const DecoderOptions& options) const = 0;
+
+  /// The decode operator over tensors of the caller's, planned for `batch`, of whose requests only
+  /// the lengths are read. `options` say on which GPU, or on how many threads.
+  /// @throws Unsupported if it cannot do it, CudaError
+  virtual std::unique_ptr<DecodeOperator> make_operator(const Batch& batch,
+                                                        const OperatorLayout& layout,
+                                                        const OperatorOptions& options) const = 0;
 };
 
 /// A backend that computes with the CPU's threads. All calls allocate nothing, print nothing and
@@ -92,6 +102,8 @@ class HostBackend : public Backend {
   std::unique_ptr<NodeDecoder> make_decoder(const Batch& batch, std::span<const Piece> pieces,
                                             const RankInputs& inputs,
                                             const DecoderOptions& options) const override;
+  std::unique_ptr<DecodeOperator> make_operator(const Batch& batch, const OperatorLayout& layout,
+                                                const OperatorOptions& options) const override;
 
   /// Bytes of scratch that `decode` needs for any request of at most `max_context_len` tokens, for
   /// one thread.

@@ -1,9 +1,11 @@
 #include "kernels/cuda/backend.h"
 
 #include "core/error.h"
+#include "kernels/decode_operator.h"
 
 #ifdef MLA_HAVE_CUDA
 #include "kernels/cuda/device_decoder.h"
+#include "kernels/cuda/device_operator.h"
 #include "kernels/cuda/kernel_list.h"
 #include "kernels/cuda/runtime.h"
 #endif
@@ -60,6 +62,11 @@ class DeviceBackend final : public Backend {
     return make_device_decoder(name_, kernels_, batch, pieces, inputs, options.exact);
   }
 
+  std::unique_ptr<DecodeOperator> make_operator(const Batch& batch, const OperatorLayout& layout,
+                                                const OperatorOptions& options) const override {
+    return make_device_operator(name_, kernels_, batch, layout, options);
+  }
+
  private:
   std::string_view name_;
   const KernelList& kernels_;
@@ -88,6 +95,10 @@ class DeviceBackend final : public Backend {
   }
   std::unique_ptr<NodeDecoder> make_decoder(const Batch&, std::span<const Piece>, const RankInputs&,
                                             const DecoderOptions&) const override {
+    throw NotCompiled(name_, "a build configured with -D MLA_WITH_CUDA=ON and a CUDA 12+ toolkit");
+  }
+  std::unique_ptr<DecodeOperator> make_operator(const Batch&, const OperatorLayout&,
+                                                const OperatorOptions&) const override {
     throw NotCompiled(name_, "a build configured with -D MLA_WITH_CUDA=ON and a CUDA 12+ toolkit");
   }
 
