@@ -79,6 +79,10 @@ class Backend {
   /// computes on CPUs.
   virtual std::vector<Gpu> gpus() const { return {}; }
 
+  /// Why it cannot decode batches of such sizes and types, as a clause; empty if it can. Only asked
+  /// of a backend that is available.
+  virtual std::string why_unsupported(const Batch& /*batch*/) const { return {}; }
+
   /// What computes `pieces` of `batch`. All arguments but the options must outlive it.
   /// @throws Unsupported if it cannot do what the batch or the options ask for, CudaError if a
   ///         GPU's memory is short.
@@ -138,6 +142,9 @@ const std::vector<const HostBackend*>& host_backends();
 /// @throws InvalidArgument for an unknown name, Unsupported for one this machine cannot run; both
 ///         list what there is.
 const Backend& find_backend(std::string_view name);
+/// The same for `batch`: "auto" is the first that this machine can run and that can decode it.
+/// @throws Unsupported also for a backend that cannot decode `batch`
+const Backend& find_backend(std::string_view name, const Batch& batch);
 /// Likewise among those that compute with the CPU.
 const HostBackend& find_host_backend(std::string_view name);
 

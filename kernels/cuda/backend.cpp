@@ -4,6 +4,7 @@
 #include "kernels/decode_operator.h"
 
 #ifdef MLA_HAVE_CUDA
+#include "kernels/cuda/batch_args.h"
 #include "kernels/cuda/device_decoder.h"
 #include "kernels/cuda/device_operator.h"
 #include "kernels/cuda/kernel_list.h"
@@ -53,6 +54,12 @@ class DeviceBackend final : public Backend {
       list.push_back({device_name(device), device_bus_id(device)});
     }
     return list;
+  }
+
+  std::string why_unsupported(const Batch& batch) const override {
+    std::string reason;
+    find_kernel(kernels_, args_of(batch, contiguous_layout(batch), true), {}, reason);
+    return reason;
   }
 
   std::unique_ptr<NodeDecoder> make_decoder(const Batch& batch, std::span<const Piece> pieces,

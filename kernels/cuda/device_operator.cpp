@@ -1,13 +1,13 @@
 #include "kernels/cuda/device_operator.h"
 
 #include <cstddef>
-#include <numbers>
 #include <string>
 #include <vector>
 
 #include <cuda_runtime_api.h>
 
 #include "core/error.h"
+#include "kernels/cuda/batch_args.h"
 #include "kernels/cuda/plan_memory.h"
 #include "kernels/cuda/runtime.h"
 
@@ -32,32 +32,6 @@ class CurrentDevice {
   int before_ = 0;
   bool changed_ = false;
 };
-
-OutType out_type_of(DType dtype) {
-  if (dtype == DType::kFp32) return OutType::kFp32;
-  return dtype == DType::kBf16 ? OutType::kBf16 : OutType::kFp16;
-}
-
-DecodeArgs args_of(const Batch& batch, const OperatorLayout& layout, bool exact) {
-  return {.q_token_stride = layout.q_token_stride,
-          .q_head_stride = layout.q_head_stride,
-          .page_block_size = batch.page_block_size,
-          .page_stride = layout.kv_page_stride,
-          .token_stride = layout.kv_token_stride,
-          .kv_head_stride = layout.kv_head_stride,
-          .out_token_stride = layout.out_token_stride,
-          .out_head_stride = layout.out_head_stride,
-          .lse_token_stride = layout.lse_token_stride,
-          .lse_head_stride = layout.lse_head_stride,
-          .h_kv = static_cast<std::int32_t>(batch.shape.h_kv),
-          .d_qk = static_cast<std::int32_t>(batch.shape.d_qk),
-          .d_v = static_cast<std::int32_t>(batch.shape.d_v),
-          .out_type = out_type_of(batch.out_dtype),
-          .bf16 = batch.dtype == DType::kBf16,
-          .causal = batch.causal,
-          .exact = exact,
-          .scale_log2 = static_cast<float>(batch.softmax_scale * std::numbers::log2e)};
-}
 
 /// All heads of all requests, each of which may have any number of rows.
 std::vector<DeviceItem> items_of(const Batch& batch, const OperatorLayout& layout) {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/cuda/results.cuh"
 #include "kernels/cuda/simt/gpu.h"
 #include "kernels/cuda/simt/tile.h"
@@ -21,6 +23,8 @@ struct SimtArgs {
   DecodeArgs decode;
   /// Bytes that all strides of the cache are multiples of, so that 32 bits tell a row's place.
   std::uint32_t row_unit = 16;
+  std::uint32_t q_unit =
+      16;  ///< bytes, likewise; a variable, so that addresses take one instruction
 };
 
 /// Eight 16-bit elements, as they lie in memory.
@@ -45,7 +49,7 @@ __device__ __forceinline__ float2 widen(std::uint32_t pair) {
 struct Shared {
   float* scores;            ///< [kStepTokens, score_stride]; then weights
   std::uint32_t* places;    ///< [2, kStepTokens] cache rows of this and the next step, in row_units
-  std::uint32_t* q_places;  ///< [rows] in kDotElements behind the part's first query
+  std::uint32_t* q_places;  ///< [rows] in q_units behind the part's first query
   float* shrink;            ///< [rows] what earlier sums are multiplied by
   float* m;                 ///< [rows] once the part is done
   float* l;
@@ -76,8 +80,10 @@ class PartWorker {
   __device__ void run(int window) {
     float o[kRows][kDims] = {};
     SoftmaxRow row;
-    write_q_places();
-    write_places(part_.token_begin, page_of(part_.token_begin), 0);
+    if (part_.token_begin < part_.token_end) {
+      write_q_places();
+      write_places(part_.token_begin, page_of(part_.token_begin), 0);
+    }
     __syncthreads();
     int buffer = 0;
     for (int begin = part_.token_begin; begin < part_.token_end; begin += kStepTokens) {
@@ -90,7 +96,7 @@ class PartWorker {
       __syncthreads();
       prefetch_step(begin + kStepTokens, buffer ^ 1);
       if (group_row_ < part_.rows && window + kDims * lane_ < args_.decode.d_v) {
-        add_values(places, window, min(kStepTokens, part_.token_end - begin), o);
+        add_values(places, window + kDims * lane_, min(kStepTokens, part_.token_end - begin), o);
       }
       __syncthreads();
       buffer ^= 1;
@@ -101,6 +107,8 @@ class PartWorker {
  private:
   /// Keys whose scores a thread has.
   static constexpr int kKeys = kStepTokens * kDotLanes / kGroupThreads;
+  /// Whether there are registers for factors that are not needed yet.
+  static constexpr bool kLoadAhead = kRows == 8;
 
   /// m and l of the row that 8 threads weigh together.
   struct SoftmaxRow {
@@ -108,26 +116,27 @@ class PartWorker {
     float l = 0.0F;
   };
 
-  /// The page of this thread's token of the step from `begin` on.
-  __device__ __forceinline__ std::int32_t page_of(int begin) const {
-    const int token = begin + static_cast<int>(threadIdx.x);
-    if (threadIdx.x >= kStepTokens || token >= part_.token_end) return 0;
-    return args_.decode
-        .block_tables[part_.block_table + token / static_cast<int>(args_.decode.page_block_size)];
+  /// This thread's token of the step from `begin` on; the part's last where there are no more, so
+  /// that all rows that a step names can be read. Their weights are 0.
+  __device__ __forceinline__ int token_of(int begin) const {
+    return min(begin + static_cast<int>(threadIdx.x), part_.token_end - 1);
   }
 
-  /// Says where the rows of the step from `begin` on lie. Past the part's end it names the first
-  /// row of the step, which exists, so that all can be read.
+  __device__ __forceinline__ std::int32_t page_of(int begin) const {
+    if (threadIdx.x >= kStepTokens) return 0;
+    const int block = token_of(begin) / static_cast<int>(args_.decode.page_block_size);
+    return args_.decode.block_tables[part_.block_table + block];
+  }
+
+  /// Says where the rows of the step from `begin` on lie.
   __device__ __forceinline__ void write_places(int begin, std::int32_t page, int buffer) {
     if (threadIdx.x >= kStepTokens) return;
     const DecodeArgs& args = args_.decode;
-    const int token = begin + static_cast<int>(threadIdx.x);
-    const std::int64_t slot = token % static_cast<int>(args.page_block_size);
+    const int slot = token_of(begin) % static_cast<int>(args.page_block_size);
     const std::int64_t element =
         page * args.page_stride + slot * args.token_stride + part_.kv_head * args.kv_head_stride;
-    const bool exists = token < part_.token_end;
     shared_.places[buffer * kStepTokens + threadIdx.x] =
-        exists ? static_cast<std::uint32_t>(2 * element / args_.row_unit) : kNoPlace;
+        static_cast<std::uint32_t>(2 * element / args_.row_unit);
   }
 
   /// Rows that the part does not have read the last one that it has.
@@ -137,10 +146,8 @@ class PartWorker {
     const int row = part_.row_begin + min(static_cast<int>(threadIdx.x), part_.rows - 1);
     const std::int64_t element =
         row / part_.heads * args.q_token_stride + row % part_.heads * args.q_head_stride;
-    shared_.q_places[threadIdx.x] = static_cast<std::uint32_t>(element / kDotElements);
+    shared_.q_places[threadIdx.x] = static_cast<std::uint32_t>(2 * element / args_.q_unit);
   }
-
-  static constexpr std::uint32_t kNoPlace = 0xffffffffU;
 
   /// Element `d` of the cache row at `place`.
   __device__ __forceinline__ const char* cache_at(std::uint32_t place, int d) const {
@@ -151,7 +158,7 @@ class PartWorker {
   __device__ __forceinline__ void prefetch_step(int begin, int buffer) const {
     constexpr int kLine = 64;  // elements
     const std::uint32_t place = shared_.places[buffer * kStepTokens + threadIdx.x % kStepTokens];
-    if (begin >= part_.token_end || place == kNoPlace) return;
+    if (begin >= part_.token_end) return;
     const int stride = static_cast<int>(blockDim.x) / kStepTokens;
     for (int line = static_cast<int>(threadIdx.x) / kStepTokens; line * kLine < args_.decode.d_qk;
          line += stride) {
@@ -173,11 +180,15 @@ class PartWorker {
     std::uint32_t k_places[kKeys];
   };
 
-  __device__ __forceinline__ void load(const FactorRows& rows, int byte, Factors& factors) const {
+  __device__ __forceinline__ void load(FactorRows& rows, int byte, Factors& factors) const {
+#pragma unroll
+    for (std::uint32_t& place : rows.q_places) gpu::forget(place);
+#pragma unroll
+    for (std::uint32_t& place : rows.k_places) gpu::forget(place);
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
       factors.q[i] = *reinterpret_cast<const Four*>(
-          rows.q + byte + static_cast<std::uint64_t>(rows.q_places[i]) * (2 * kDotElements));
+          rows.q + byte + static_cast<std::uint64_t>(rows.q_places[i]) * args_.q_unit);
     }
 #pragma unroll
     for (int key = 0; key < kKeys; ++key) {
@@ -218,10 +229,7 @@ class PartWorker {
 #pragma unroll
     for (int i = 0; i < kRows; ++i) rows.q_places[i] = shared_.q_places[group_row_ + i];
 #pragma unroll
-    for (int key = 0; key < kKeys; ++key) {
-      const std::uint32_t place = places[first_key + key];
-      rows.k_places[key] = place == kNoPlace ? places[0] : place;
-    }
+    for (int key = 0; key < kKeys; ++key) rows.k_places[key] = places[first_key + key];
 
     const int chunks = (args_.decode.d_qk / kDotElements - dot_lane + kDotLanes - 1) / kDotLanes;
     float sums[kRows][kKeys] = {};
@@ -230,12 +238,14 @@ class PartWorker {
     if (chunks > 0) load(rows, 0, low);
 #pragma unroll 1
     for (int chunk = 0; chunk < chunks; ++chunk) {
-      load(rows, kHalf, high);
+      if constexpr (kLoadAhead) load(rows, kHalf, high);
       multiply(low, sums);
+      if constexpr (!kLoadAhead) load(rows, kHalf, low);
       rows.q += kStride;
       rows.k += kStride;
-      if (chunk + 1 < chunks) load(rows, 0, low);
-      multiply(high, sums);
+      if (kLoadAhead && chunk + 1 < chunks) load(rows, 0, low);
+      multiply(kLoadAhead ? high : low, sums);
+      if (!kLoadAhead && chunk + 1 < chunks) load(rows, 0, low);
     }
     add_up(sums);
     float* to = shared_.scores + (first_key + dot_lane) * stride_ + group_row_;
@@ -255,9 +265,10 @@ class PartWorker {
       for (int key = 0; key < half; ++key) {
 #pragma unroll
         for (int i = 0; i < kRows; ++i) {
-          const float mine = upper ? sums[i][key + half] : sums[i][key];
-          const float theirs = upper ? sums[i][key] : sums[i][key + half];
-          sums[i][key] = gpu::add(mine, gpu::shuffle_xor(theirs, half, kDotLanes));
+          const float first = sums[i][key];
+          const float second = sums[i][key + half];
+          const float received = gpu::shuffle_xor(upper ? first : second, half, kDotLanes);
+          sums[i][key] = gpu::add(upper ? second : first, received);
         }
       }
     }
@@ -303,21 +314,28 @@ class PartWorker {
     if (first_key == 0) shared_.shrink[row] = shrink;
   }
 
-  /// o <- shrink o + weights V
-  __device__ __forceinline__ void add_values(const std::uint32_t* places, int window, int tokens,
-                                             float (&o)[kRows][kDims]) const {
-    using Packed = std::conditional_t<kDims == 8, Eight, Four>;
+  /// This thread's elements of some cache rows.
+  static constexpr int kBatch = 4;
+  using Packed = std::conditional_t<kDims == 8, Eight, Four>;
+  struct Values {
+    Packed keys[kBatch];
+  };
+
+  __device__ __forceinline__ void load(const std::uint32_t* places, int element,
+                                       Values& values) const {
+    const uint4 four = *reinterpret_cast<const uint4*>(places);
+    const std::uint32_t rows[kBatch] = {four.x, four.y, four.z, four.w};
 #pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-      const float shrink = shared_.shrink[group_row_ + i];
-#pragma unroll
-      for (int d = 0; d < kDims; ++d) o[i][d] = gpu::mul(o[i][d], shrink);
+    for (int key = 0; key < kBatch; ++key) {
+      values.keys[key] = *reinterpret_cast<const Packed*>(cache_at(rows[key], element));
     }
-    const float* weights = shared_.scores + group_row_;
-#pragma unroll 4
-    for (int key = 0; key < tokens; ++key) {
-      const Packed packed =
-          *reinterpret_cast<const Packed*>(cache_at(places[key], window + kDims * lane_));
+  }
+
+  /// o <- o + weights V for a few keys.
+  __device__ __forceinline__ void add_batch(const float* weights, const Values& values,
+                                            float (&o)[kRows][kDims]) const {
+#pragma unroll
+    for (int key = 0; key < kBatch; ++key) {
       float weight[kRows];
 #pragma unroll
       for (int i = 0; i < kRows; i += 4) {
@@ -329,13 +347,36 @@ class PartWorker {
       }
 #pragma unroll
       for (int d = 0; d < kDims; d += 2) {
-        const float2 value = widen<kBf16>(packed.pairs[d / 2]);
+        const float2 value = widen<kBf16>(values.keys[key].pairs[d / 2]);
 #pragma unroll
         for (int i = 0; i < kRows; ++i) {
           o[i][d] = gpu::fma(weight[i], value.x, o[i][d]);
           o[i][d + 1] = gpu::fma(weight[i], value.y, o[i][d + 1]);
         }
       }
+    }
+  }
+
+  /// o <- shrink o + weights V. Each batch of values is on its way while the one before it is
+  /// added.
+  __device__ __forceinline__ void add_values(const std::uint32_t* places, int element, int tokens,
+                                             float (&o)[kRows][kDims]) const {
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      const float shrink = shared_.shrink[group_row_ + i];
+#pragma unroll
+      for (int d = 0; d < kDims; ++d) o[i][d] = gpu::mul(o[i][d], shrink);
+    }
+    const float* weights = shared_.scores + group_row_;
+    Values even;
+    Values odd;
+    load(places, element, even);
+#pragma unroll 1
+    for (int key = 0; key < tokens; key += 2 * kBatch) {
+      load(places + key + kBatch, element, odd);
+      add_batch(weights + key * stride_, even, o);
+      if (key + 2 * kBatch < tokens) load(places + key + 2 * kBatch, element, even);
+      add_batch(weights + (key + kBatch) * stride_, odd, o);
     }
   }
 
@@ -379,7 +420,7 @@ class PartWorker {
 
 /// Block t does the parts of team t.
 template <int kRows, int kDims, bool kBf16>
-__global__ void __launch_bounds__(2 * kGroupThreads, kRows == 8 ? 2 : 4)
+__global__ void __launch_bounds__(2 * kGroupThreads, kRows == 8 ? 2 : 3)
     decode_parts(const __grid_constant__ SimtArgs args) {
   extern __shared__ float4 shared[];
   for (std::int32_t next = static_cast<std::int32_t>(blockIdx.x); next >= 0;) {

@@ -32,7 +32,7 @@ inline constexpr int kRegistersPerThread = 256;
 inline constexpr std::int64_t kRegistersPerMultiprocessor = 128 * 1024;
 #elif defined(__MUSACC__)
 inline constexpr int kWarpLanes = 32;
-inline constexpr int kRegistersPerThread = 128;
+inline constexpr int kRegistersPerThread = 168;
 inline constexpr std::int64_t kRegistersPerMultiprocessor = 64 * 1024;
 #else
 inline constexpr int kWarpLanes = 32;
@@ -93,6 +93,16 @@ __device__ __forceinline__ float div(float a, float b) {
 }
 __device__ __forceinline__ float fma(float a, float b, float c) {
   return __fmaf_rn(a, b, c);
+}
+
+/// Hides from the compiler what `value` is, so that nothing that depends on it is computed earlier
+/// and kept in registers.
+__device__ __forceinline__ void forget(std::uint32_t& value) {
+#if defined(__HIPCC__)
+  asm volatile("" : "+v"(value));
+#else
+  asm volatile("" : "+r"(value));
+#endif
 }
 
 /// 2^x within two units of the last place; 0 for -inf.

@@ -8,13 +8,10 @@ Tile choose_tile(const DeviceProfile& profile, std::int64_t rows, std::int64_t d
   Tile tile;
   if (tile.registers_per_thread() > profile.registers_per_thread) tile.thread_rows = 4;
   tile.thread_dims = d_v <= 4 * kGroupThreads ? 4 : 8;
-  for (const int row_groups : {2}) {
-    const Tile larger{tile.thread_rows, row_groups, tile.thread_dims};
-    const std::int64_t registers = std::int64_t{larger.registers_per_thread()} * larger.threads();
-    if (rows <= tile.rows() || larger.shared_bytes() > profile.shared_bytes_per_block ||
-        registers > profile.registers_per_multiprocessor) {
-      break;
-    }
+  const Tile larger{tile.thread_rows, 2, tile.thread_dims};
+  const std::int64_t registers = std::int64_t{larger.registers_per_thread()} * larger.threads();
+  if (rows > tile.rows() && larger.shared_bytes() <= profile.shared_bytes_per_block &&
+      registers <= profile.registers_per_multiprocessor) {
     tile = larger;
   }
   return tile;

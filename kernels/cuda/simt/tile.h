@@ -28,7 +28,7 @@ inline constexpr int kDotElements = 8;
 /// thread `thread_dims` elements of all their outputs in registers.
 struct Tile {
   int thread_rows = 8;  ///< 8 or 4
-  int row_groups = 1;   ///< 1, 2 or 4
+  int row_groups = 1;   ///< 1 or 2
   int thread_dims = 8;  ///< 8 or 4
 
   constexpr int rows() const { return thread_rows * row_groups; }
@@ -41,7 +41,7 @@ struct Tile {
     return 4 * (kStepTokens * score_stride() + 2 * kStepTokens + 4 * rows());
   }
   /// What the compiler is told to keep within (`__launch_bounds__`).
-  constexpr int registers_per_thread() const { return thread_rows == 8 ? 255 : 128; }
+  constexpr int registers_per_thread() const { return thread_rows == 8 ? 255 : 168; }
 
   friend constexpr bool operator==(const Tile&, const Tile&) = default;
 };
