@@ -18,7 +18,10 @@
 
 namespace mla::kernels {
 
+class DecodeOperator;
 class ProjectionKernel;
+struct OperatorLayout;
+struct OperatorOptions;
 
 /// Some query rows of one request that read one KV head, and the cache they read: what a kernel
 /// needs to compute any chunk of it. Plain data; nothing is owned.
@@ -76,6 +79,10 @@ class Backend {
   /// computes on CPUs.
   virtual std::vector<Gpu> gpus() const { return {}; }
 
+  /// Why it cannot decode batches of such sizes and types, as a clause; empty if it can. Only asked
+  /// of a backend that is available.
+  virtual std::string why_unsupported(const Batch& /*batch*/) const { return {}; }
+
   /// What computes `pieces` of `batch`. All arguments but the options must outlive it.
   /// @throws Unsupported if it cannot do what the batch or the options ask for, CudaError if a
   ///         GPU's memory is short.
@@ -83,6 +90,13 @@ class Backend {
                                                     std::span<const Piece> pieces,
                                                     const RankInputs& inputs,
                                                     const DecoderOptions& options) const = 0;
+
+  /// The decode operator over tensors of the caller's, planned for `batch`, of whose requests only
+  /// the lengths are read. `options` say on which GPU, or on how many threads.
+  /// @throws Unsupported if it cannot do it, CudaError
+  virtual std::unique_ptr<DecodeOperator> make_operator(const Batch& batch,
+                                                        const OperatorLayout& layout,
+                                                        const OperatorOptions& options) const = 0;
 };
 
 /// A backend that computes with the CPU's threads. All calls allocate nothing, print nothing and
@@ -92,6 +106,8 @@ class HostBackend : public Backend {
   std::unique_ptr<NodeDecoder> make_decoder(const Batch& batch, std::span<const Piece> pieces,
                                             const RankInputs& inputs,
                                             const DecoderOptions& options) const override;
+  std::unique_ptr<DecodeOperator> make_operator(const Batch& batch, const OperatorLayout& layout,
+                                                const OperatorOptions& options) const override;
 
   /// Bytes of scratch that `decode` needs for any request of at most `max_context_len` tokens, for
   /// one thread.
@@ -126,6 +142,9 @@ const std::vector<const HostBackend*>& host_backends();
 /// @throws InvalidArgument for an unknown name, Unsupported for one this machine cannot run; both
 ///         list what there is.
 const Backend& find_backend(std::string_view name);
+/// The same for `batch`: "auto" is the first that this machine can run and that can decode it.
+/// @throws Unsupported also for a backend that cannot decode `batch`
+const Backend& find_backend(std::string_view name, const Batch& batch);
 /// Likewise among those that compute with the CPU.
 const HostBackend& find_host_backend(std::string_view name);
 

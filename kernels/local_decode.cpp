@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numbers>
+#include <utility>
 
 #include <omp.h>
 
@@ -43,18 +44,29 @@ WorkspaceSize workspace_size(const Batch& batch, const SplitPlan& plan,
 }
 
 LocalDecoder::LocalDecoder(const Batch& batch, const SplitPlan& plan, const HostBackend& backend)
+    : LocalDecoder(batch, plan, backend,
+                   AlignedBuffer<std::byte>(workspace_size(batch, plan, backend).bytes()), {}) {}
+
+LocalDecoder::LocalDecoder(const Batch& batch, const SplitPlan& plan, const HostBackend& backend,
+                           std::span<std::byte> memory)
+    : LocalDecoder(batch, plan, backend, {}, memory) {}
+
+LocalDecoder::LocalDecoder(const Batch& batch, const SplitPlan& plan, const HostBackend& backend,
+                           AlignedBuffer<std::byte> owned, std::span<std::byte> memory)
     : batch_(batch),
       plan_(plan),
       backend_(backend),
       size_(workspace_size(batch, plan, backend)),
-      fold_(batch, plan),
-      thread_memory_(size_.threads * size_.bytes_per_thread()) {}
+      owned_(std::move(owned)),
+      memory_(memory.empty() ? owned_.data() : memory.data()),
+      fold_(batch, plan,
+            reinterpret_cast<float*>(memory_ + size_.threads * size_.bytes_per_thread())) {}
 
 std::byte* LocalDecoder::memory_of(int thread) {
-  return thread_memory_.data() + thread * size_.bytes_per_thread();
+  return memory_ + thread * size_.bytes_per_thread();
 }
 
-const std::vector<OpenItem>& LocalDecoder::run(const RankInputs& inputs, ResultBuilder& results,
+const std::vector<OpenItem>& LocalDecoder::run(const RankInputs& inputs, ResultSink& results,
                                                std::atomic<std::int64_t>* chunks_done) {
   const int threads = plan_.threads();
 #pragma omp parallel num_threads(threads)
@@ -75,9 +87,8 @@ const std::vector<OpenItem>& LocalDecoder::run(const RankInputs& inputs, ResultB
   return fold_.open_items();
 }
 
-void LocalDecoder::run_segment(std::int64_t segment, const RankInputs& inputs,
-                               ResultBuilder& results, std::atomic<std::int64_t>* chunks_done,
-                               int thread) {
+void LocalDecoder::run_segment(std::int64_t segment, const RankInputs& inputs, ResultSink& results,
+                               std::atomic<std::int64_t>* chunks_done, int thread) {
   const Segment& s = plan_.segments[segment];
   WorkItem item = plan_.items[s.item];
   const bool is_first_slice = s.rows.begin == item.rows.begin;

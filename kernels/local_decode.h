@@ -9,7 +9,7 @@
 #include "core/aligned_buffer.h"
 #include "core/batch.h"
 #include "core/huge_pages.h"
-#include "core/result_builder.h"
+#include "core/result_sink.h"
 #include "core/split_plan.h"
 #include "kernels/backend.h"
 #include "kernels/node_decoder.h"
@@ -37,21 +37,27 @@ struct WorkspaceSize {
 WorkspaceSize workspace_size(const Batch& batch, const SplitPlan& plan, const HostBackend& backend);
 
 /// One rank's decode: computes the segments of a plan on the plan's number of threads, which then
-/// share the folding of requests that were cut over them. Owns the memory of the partials, so a
+/// share the folding of requests that were cut over them. Keeps the memory of the partials, so a
 /// plan can be run again and again.
 class LocalDecoder {
  public:
   /// All arguments must outlive the decoder.
   LocalDecoder(const Batch& batch, const SplitPlan& plan, const HostBackend& backend);
+  /// The same in `memory`, workspace_size(...).bytes() aligned to 64.
+  LocalDecoder(const Batch& batch, const SplitPlan& plan, const HostBackend& backend,
+               std::span<std::byte> memory);
 
   /// Computes everything. Items whose request lies wholly on this rank are finished into `results`;
   /// the others are returned, and their partials stay valid until the next run. `chunks_done` is
   /// raised after each chunk of an item. Allocates nothing. Local.
-  const std::vector<OpenItem>& run(const RankInputs& inputs, ResultBuilder& results,
+  const std::vector<OpenItem>& run(const RankInputs& inputs, ResultSink& results,
                                    std::atomic<std::int64_t>* chunks_done = nullptr);
 
  private:
-  void run_segment(std::int64_t segment, const RankInputs& inputs, ResultBuilder& results,
+  LocalDecoder(const Batch& batch, const SplitPlan& plan, const HostBackend& backend,
+               AlignedBuffer<std::byte> owned, std::span<std::byte> memory);
+
+  void run_segment(std::int64_t segment, const RankInputs& inputs, ResultSink& results,
                    std::atomic<std::int64_t>* chunks_done, int thread);
   std::byte* memory_of(int thread);
 
@@ -59,8 +65,9 @@ class LocalDecoder {
   const SplitPlan& plan_;
   const HostBackend& backend_;
   WorkspaceSize size_;
+  AlignedBuffer<std::byte> owned_;
+  std::byte* memory_;  // [threads, size_.bytes_per_thread()], then the partials of the fold
   ThreadFold fold_;
-  AlignedBuffer<std::byte> thread_memory_;  // [threads, size_.bytes_per_thread()]
 };
 
 }  // namespace mla::kernels

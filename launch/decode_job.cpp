@@ -149,11 +149,15 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
   });
   comm.on_root([&] { const proto::AtomicFile trial(options.output); });  // fail before any work
   const Placement placement = survey_placement(comm, threads);
-  const GpuPlacement gpus = place_on_gpus(comm, *backend);
   bind_threads(comm, threads);
   LoadedBatch loaded;
   mine.seconds.load = timed([&] { loaded = load_batch(comm, options.batch, options.keep_going); });
   const Batch& batch = loaded.batch;
+  comm.together([&] {
+    backend = &kernels::find_backend(options.backend, batch);
+    check_combine(options, *backend);
+  });
+  const GpuPlacement gpus = place_on_gpus(comm, *backend);
   if (talks) {
     print_placement(placement, threads, backend->name());
     print_gpus(gpus);

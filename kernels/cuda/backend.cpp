@@ -1,9 +1,12 @@
 #include "kernels/cuda/backend.h"
 
 #include "core/error.h"
+#include "kernels/decode_operator.h"
 
 #ifdef MLA_HAVE_CUDA
+#include "kernels/cuda/batch_args.h"
 #include "kernels/cuda/device_decoder.h"
+#include "kernels/cuda/device_operator.h"
 #include "kernels/cuda/kernel_list.h"
 #include "kernels/cuda/runtime.h"
 #endif
@@ -53,11 +56,22 @@ class DeviceBackend final : public Backend {
     return list;
   }
 
+  std::string why_unsupported(const Batch& batch) const override {
+    std::string reason;
+    find_kernel(kernels_, args_of(batch, contiguous_layout(batch), true), {}, reason);
+    return reason;
+  }
+
   std::unique_ptr<NodeDecoder> make_decoder(const Batch& batch, std::span<const Piece> pieces,
                                             const RankInputs& inputs,
                                             const DecoderOptions& options) const override {
     use_device(options.gpu);
     return make_device_decoder(name_, kernels_, batch, pieces, inputs, options.exact);
+  }
+
+  std::unique_ptr<DecodeOperator> make_operator(const Batch& batch, const OperatorLayout& layout,
+                                                const OperatorOptions& options) const override {
+    return make_device_operator(name_, kernels_, batch, layout, options);
   }
 
  private:
@@ -88,6 +102,10 @@ class DeviceBackend final : public Backend {
   }
   std::unique_ptr<NodeDecoder> make_decoder(const Batch&, std::span<const Piece>, const RankInputs&,
                                             const DecoderOptions&) const override {
+    throw NotCompiled(name_, "a build configured with -D MLA_WITH_CUDA=ON and a CUDA 12+ toolkit");
+  }
+  std::unique_ptr<DecodeOperator> make_operator(const Batch&, const OperatorLayout&,
+                                                const OperatorOptions&) const override {
     throw NotCompiled(name_, "a build configured with -D MLA_WITH_CUDA=ON and a CUDA 12+ toolkit");
   }
 

@@ -1,19 +1,13 @@
 #include "kernels/cuda/device_decoder.h"
 
-#include <numbers>
-
 #include "core/chunk_tree.h"
+#include "kernels/cuda/batch_args.h"
 #include "kernels/cuda/device_launch.h"
 #include "kernels/cuda/runtime.h"
 #include "kernels/cuda/shard_upload.h"
 
 namespace mla::kernels::cuda {
 namespace {
-
-OutType out_type_of(DType dtype) {
-  if (dtype == DType::kFp32) return OutType::kFp32;
-  return dtype == DType::kBf16 ? OutType::kBf16 : OutType::kFp16;
-}
 
 /// Some items, and how they are computed.
 struct Launch {
@@ -81,31 +75,23 @@ class DeviceDecoder final : public NodeDecoder {
   bool is_whole(const WorkItem& item) const { return item.chunks == Range{0, num_chunks(item)}; }
 
   DecodeArgs tensors(const RankInputs& inputs) const {
-    DecodeArgs args;
     const auto [h_q, h_kv, d_qk, d_v] = batch_.shape;
+    const OperatorLayout layout{.q_token_stride = shard_.heads() * d_qk,
+                                .q_head_stride = d_qk,
+                                .kv_page_stride = inputs.kv.page_stride,
+                                .kv_token_stride = inputs.kv.token_stride,
+                                .kv_head_stride = inputs.kv.head_stride,
+                                .out_token_stride = shard_.heads() * d_v,
+                                .out_head_stride = d_v,
+                                .lse_token_stride = shard_.heads(),
+                                .lse_head_stride = 1};
+    DecodeArgs args = args_of(batch_, layout, true);
     args.q = shard_.q().as<const std::uint16_t>();
-    args.q_token_stride = shard_.heads() * d_qk;
-    args.q_head_stride = d_qk;
     args.kv = shard_.kv().as<const std::uint16_t>();
     args.num_pages = shard_.num_pages();
-    args.page_block_size = inputs.kv.page_block_size;
-    args.page_stride = inputs.kv.page_stride;
-    args.token_stride = inputs.kv.token_stride;
-    args.kv_head_stride = inputs.kv.head_stride;
     args.block_tables = shard_.block_tables().as<const std::int32_t>();
     args.out = out_.data();
-    args.out_token_stride = shard_.heads() * d_v;
-    args.out_head_stride = d_v;
     args.lse = lse_.as<float>();
-    args.lse_token_stride = shard_.heads();
-    args.lse_head_stride = 1;
-    args.h_kv = static_cast<std::int32_t>(h_kv);
-    args.d_qk = static_cast<std::int32_t>(d_qk);
-    args.d_v = static_cast<std::int32_t>(d_v);
-    args.out_type = out_type_of(batch_.out_dtype);
-    args.bf16 = batch_.dtype == DType::kBf16;
-    args.causal = batch_.causal;
-    args.scale_log2 = static_cast<float>(batch_.softmax_scale * std::numbers::log2e);
     return args;
   }
 

@@ -41,17 +41,25 @@ const KernelList& simt_kernels() {
   return list;
 }
 
-const DeviceKernel& choose_kernel(const KernelList& kernels, std::string_view backend,
-                                  const DecodeArgs& args, std::span<const DeviceItem> items) {
+const DeviceKernel* find_kernel(const KernelList& kernels, const DecodeArgs& args,
+                                std::span<const DeviceItem> items, std::string& reason) {
   std::int64_t most_rows = 0;
   for (const DeviceItem& item : items) most_rows = std::max(most_rows, item.rows.size());
-  std::string reason = "it has no kernel";
+  reason = "it has no kernel";
   for (const KernelChoice& choice : kernels) {
     if (most_rows > choice.most_rows) continue;
     reason = choice.kernel->why_unsupported(args);
-    if (reason.empty()) return *choice.kernel;
+    if (reason.empty()) return choice.kernel;
   }
-  throw Unsupported("--backend", backend, "one that can run this batch: " + reason);
+  return nullptr;
+}
+
+const DeviceKernel& choose_kernel(const KernelList& kernels, std::string_view backend,
+                                  const DecodeArgs& args, std::span<const DeviceItem> items) {
+  std::string reason;
+  const DeviceKernel* const kernel = find_kernel(kernels, args, items, reason);
+  if (kernel != nullptr) return *kernel;
+  throw Unsupported("--backend", backend, "one that can decode this batch: " + reason);
 }
 
 }  // namespace mla::kernels::cuda

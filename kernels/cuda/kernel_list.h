@@ -1,5 +1,8 @@
 #pragma once
 
+#include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "kernels/cuda/device_kernel.h"
@@ -18,9 +21,14 @@ using KernelList = std::vector<KernelChoice>;
 const KernelList& sm90_kernels();
 const KernelList& simt_kernels();
 
-/// The first of the kernels that can run `args` and is meant for all of `items`. Of `args` only the
-/// sizes, strides and types are looked at.
-/// @throws Unsupported with the last one's reason if there is none
+/// The first of the kernels that can run `args` and is meant for all of `items`; null if there is
+/// none, and `reason` why the last one cannot. Of `args` only the sizes, strides and types are
+/// looked at.
+const DeviceKernel* find_kernel(const KernelList& kernels, const DecodeArgs& args,
+                                std::span<const DeviceItem> items, std::string& reason);
+
+/// The same for what must run.
+/// @throws Unsupported if there is none
 const DeviceKernel& choose_kernel(const KernelList& kernels, std::string_view backend,
                                   const DecodeArgs& args, std::span<const DeviceItem> items);
 

@@ -18,8 +18,8 @@ DecodeContender::DecodeContender(const Workload& workload, const Pool& pool,
 }
 
 void DecodeContender::choose_pages() {
-  for (kernels::PieceInputs& piece : inputs_.pieces) {
-    piece.block_table = pages_.deal(workload_.point.blocks());
+  for (std::int64_t r = 0; r < workload_.point.batch; ++r) {
+    inputs_.pieces[r].block_table = pages_.deal(workload_.point.blocks_of(r));
   }
 }
 

@@ -67,14 +67,19 @@ double measure_products(const kernels::HostBackend& backend, DType dtype, int th
 }  // namespace
 
 std::optional<Roofline> Limits::roofline(const Point& point,
-                                         const kernels::HostBackend& backend) const {
+                                         const kernels::Backend& backend) const {
+  const double bytes = point.kv_bytes() + point.weight_bytes();
+  for (const DeviceLimit& d : devices) {
+    if (d.backend != &backend || d.dtype != point.dtype) continue;
+    return Roofline{.compute_seconds = point.flops() / d.flops_per_second,
+                    .memory_seconds = bytes / d.bytes_per_second};
+  }
   const auto product = std::find_if(products.begin(), products.end(), [&](const auto& p) {
     return p.backend == &backend && p.dtype == point.dtype && p.threads == point.threads;
   });
   const auto stream = std::find_if(memory.begin(), memory.end(),
                                    [&](const auto& m) { return m.threads == point.threads; });
   if (product == products.end() || stream == memory.end()) return std::nullopt;
-  const double bytes = point.kv_bytes() + point.weight_bytes();
   return Roofline{.compute_seconds = point.flops() / product->flops_per_second,
                   .memory_seconds = bytes / stream->bytes_per_second};
 }
@@ -88,6 +93,7 @@ Limits measure_limits(std::span<const Point> points,
     thread_counts.insert(point.threads);
   }
   Limits limits;
+  if (backends.empty()) return limits;
   for (const int threads : thread_counts) {
     limits.memory.push_back({threads, measure_memory(pool, threads)});
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "kernels/backend.h"
@@ -26,6 +27,15 @@ struct MemoryLimit {
   double bytes_per_second = 0;
 };
 
+/// How fast a GPU multiplies at most with what `backend` uses, and reads its memory.
+struct DeviceLimit {
+  const kernels::Backend* backend = nullptr;
+  DType dtype = DType::kBf16;
+  std::string instruction;
+  double flops_per_second = 0;
+  double bytes_per_second = 0;
+};
+
 /// What a point cannot be faster than.
 struct Roofline {
   double compute_seconds = 0;
@@ -39,13 +49,14 @@ struct Roofline {
 struct Limits {
   std::vector<ProductLimit> products;
   std::vector<MemoryLimit> memory;
+  std::vector<DeviceLimit> devices;
 
   /// Of `point` on `backend`; nothing where that was not measured.
-  std::optional<Roofline> roofline(const Point& point, const kernels::HostBackend& backend) const;
+  std::optional<Roofline> roofline(const Point& point, const kernels::Backend& backend) const;
 };
 
-/// Measures everything that the points need, about a third of a second for each limit: the best
-/// of several attempts.
+/// Measures everything that the points need of the CPU, about a third of a second for each limit:
+/// the best of several attempts.
 Limits measure_limits(std::span<const Point> points,
                       std::span<const kernels::HostBackend* const> backends, const Pool& pool);
 

@@ -75,7 +75,7 @@ kernels::ProjectedQueries ProjectedLayer::queries() const {
 
 void ProjectedLayer::choose_turn() {
   turn_.weights = &packed_[turns_++ % std::ssize(packed_)];
-  for (auto& table : turn_.block_tables) table = pages_.deal(point_.blocks());
+  for (auto& table : turn_.block_tables) table = pages_.deal(point_.blocks_of(0));
 }
 
 LayerTurn ProjectedLayer::next_turn() {

@@ -24,7 +24,8 @@ class ProjectedLayer {
  public:
   /// Packs the weights, so often that they fill the last-level caches several times, once if `hot`.
   /// `pool` and `backend` must outlive it.
-  ProjectedLayer(const Point& point, const Pool& pool, const kernels::HostBackend& backend, bool hot);
+  ProjectedLayer(const Point& point, const Pool& pool, const kernels::HostBackend& backend,
+                 bool hot);
 
   const Point& point() const { return point_; }
   const Batch& batch() const { return batch_; }

@@ -4,7 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include "core/result_builder.h"
 #include "kernels/projected_decode.h"
+#include "tests/kernels/c_call.h"
 #include "tests/kernels/local_problem.h"
 #include "tests/support/runner.h"
 
@@ -92,6 +94,20 @@ TEST(LocalDecoder, AllocatesNothingInARun) {
       decoder.run(inputs, results);
       EXPECT_EQ(allocations, before) << threads << " threads, " << ranks << " ranks";
     }
+  }
+}
+
+TEST(CInterface, AllocatesNothingInARun) {
+  const Problem problem({.shape = {16, 1, 80, 64}, .requests = {{2, 3000}, {1, 0}, {1, 700}}});
+  CCall call(problem);
+  for (const std::int32_t threads : {1, 3}) {
+    call.spec.threads = threads;
+    const CPlan plan(best_host_backend(), call.spec);
+    ASSERT_EQ(plan.status(), MLA_OK) << mla_last_error();
+    const long before = allocations;
+    const mla_status status = mla_plan_run(plan.get(), &call.operands, nullptr);
+    EXPECT_EQ(allocations, before) << threads << " threads";
+    EXPECT_EQ(status, MLA_OK) << mla_last_error();
   }
 }
 

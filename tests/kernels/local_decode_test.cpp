@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/result_builder.h"
 #include "tests/kernels/local_problem.h"
 #include "tests/support/runner.h"
 

@@ -125,7 +125,8 @@ std::int64_t total_queries(const Batch& batch) {
 }
 
 /// Runs the fused operator in a workspace full of NaN with a canary behind it.
-Results run_fused(const Model& model, const kernels::HostBackend& backend, const ProjectedPlan& plan) {
+Results run_fused(const Model& model, const kernels::HostBackend& backend,
+                  const ProjectedPlan& plan) {
   constexpr std::int64_t kCanaryBytes = 256;
   const kernels::PackedProjections weights(backend, model.w_uk(), model.w_uv());
   const std::int64_t rows = total_queries(model.batch()) * model.batch().shape.h_q;

@@ -47,8 +47,8 @@ struct Nodes {
   }
 };
 
-/// Runs HostBackend::decode for `chunks` with nodes and workspace poisoned with NaN before, and checks
-/// that nothing beyond either was written.
+/// Runs HostBackend::decode for `chunks` with nodes and workspace poisoned with NaN before, and
+/// checks that nothing beyond either was written.
 /// @throws std::runtime_error if something was.
 Nodes decode_nodes(const kernels::HostBackend& backend, const kernels::DecodeParams& params,
                    Range chunks);

@@ -49,6 +49,19 @@ TEST(DecodeContender, IsRightOnEveryBackendInEachRepeat) {
   }
 }
 
+TEST(DecodeContender, IsRightForRequestsOfAnyLengths) {
+  const Pool pool = filled_pool(DType::kBf16);
+  Point point = small_point();
+  set_lengths(point, {150, 1, 700, 64, 2});
+  const Workload workload(point);
+  DecodeContender contender(workload, pool, kernels::find_host_backend("auto"), false);
+  for (int repeat = 0; repeat < 3; ++repeat) {
+    contender.prepare();
+    EXPECT_GT(contender.timed_run(), 0);
+    EXPECT_TRUE(contender.check().pass);
+  }
+}
+
 TEST(Peers, AreRightForFewAndManyRequestsAndLonelyQueries) {
   const Pool pool = filled_pool(DType::kBf16);
   Peers peers(pool, 1 << 24, false);
