@@ -11,7 +11,7 @@
 #include "kernels/cuda/sm90/wgmma.cuh"
 
 #ifndef GATE
-#define GATE 1
+#define GATE 0
 #endif
 
 // Fused MLA decode of 64 query rows per block on Hopper's tensor cores. A block is three
@@ -61,7 +61,14 @@ struct __align__(1024) Shared {
   std::uint64_t summed[kValueStages][2];  // a half of the values has been summed
   std::uint64_t scored[kValueStages];     // the scores are computed
   std::uint64_t weighted[kValueStages];   // weights and scales are there
+  std::uint64_t taken;                    // the rounded weights have been multiplied,
+  std::uint64_t rest;                     // and what rounding took from them has their place
+  std::int32_t has_rest[kValueStages];
 };
+
+__device__ __forceinline__ int keys_of(const Part& part) {
+  return part.rows > 0 ? part.token_end - part.token_begin : 0;
+}
 
 /// What a block has to do of a part.
 struct Work {
@@ -73,11 +80,7 @@ struct Work {
   __device__ Work(const DecodeArgs& args, int index, int block_in_team) : part(args.parts[index]) {
     row_begin = block_in_team * kRows;
     rows = min(kRows, max(0, part.rows - row_begin));
-    const int keys = part.token_end - part.token_begin;
-    tiles = __shfl_sync(~0U, (keys + kTokens - 1) / kTokens, 0);
-  }
-  __device__ int tokens_of(int tile) const {
-    return min(kTokens, part.token_end - part.token_begin - tile * kTokens);
+    tiles = __shfl_sync(~0U, (keys_of(part) + kTokens - 1) / kTokens, 0);
   }
 };
 
@@ -117,52 +120,73 @@ struct Loader {
   const DecodeArgs& args;
   const CUtensorMap& map;
   const int box_tokens;
+  const int page_size;
   int next_part;
-  const std::int32_t* table = nullptr;  // of the part at hand
+  const std::int32_t* block = nullptr;  // of the next tile
+  int page = 0;                         // in *block
+  int slot = 0;                         // of the tile's first token
+  int tokens = 0;                       // from there to the end of the part
   int kv_head = 0;
-  int token = 0;  // of the next tile
-  int token_end = 0;
-  int page = 0;  // of `token`
 
   __device__ Loader(const DecodeArgs& a, const CUtensorMap& m, int box, int team)
-      : args(a), map(m), box_tokens(box), next_part(team) {
-    find_tile();
+      : args(a),
+        map(m),
+        box_tokens(box),
+        page_size(static_cast<int>(a.page_block_size)),
+        next_part(team) {
+    find_part();
   }
 
-  __device__ int page_of(int t) const { return table[t / static_cast<int>(args.page_block_size)]; }
-
-  /// Looks up the page of the next tile, so that it is there when the tile is to be copied.
-  __device__ void find_tile() {
-    while (token >= token_end && next_part >= 0) {
+  __device__ void find_part() {
+    while (tokens <= 0 && next_part >= 0) {
       const Part& part = args.parts[next_part];
       next_part = part.next;
-      table = args.block_tables + part.block_table;
+      tokens = keys_of(part);
       kv_head = part.kv_head;
-      token = part.token_begin;
-      token_end = part.token_end;
+      block = args.block_tables + part.block_table + part.token_begin / page_size;
+      slot = part.token_begin % page_size;
+      if (tokens > 0) page = *block;
     }
-    if (token < token_end) page = page_of(token);
+  }
+
+  /// Goes on by `n` tokens, which end no page early: a box, or a tile of a page.
+  __device__ void advance(int n) {
+    tokens -= n;
+    slot += n;
+    if (slot >= page_size) {
+      slot -= page_size;
+      ++block;
+    }
   }
 
   /// Lane i copies slab first + i of the next tile, i < count, to to + i slabs, if there is one.
   __device__ void copy_next(int first, int count, std::uint8_t* to, std::uint64_t* full) {
-    if (token >= token_end) return;
+    if (tokens <= 0) return;
     const int lane = static_cast<int>(threadIdx.x % 32);
-    if (lane < count) {
-      const int boxes = (min(kTokens, token_end - token) + box_tokens - 1) / box_tokens;
+    const std::uint32_t barrier = shared_address(full + lane);
+    const std::uint32_t at = shared_address(to) + lane * kSlabBytes;
+    const int x = (first + lane) * kBoxElements;
+    if (box_tokens == kTokens) {
+      if (lane < count) {
+        arrive_and_expect(barrier, kSlabBytes);
+        copy_box(at, &map, barrier, x, slot, page, kv_head);
+      }
+      advance(kTokens);
+    } else {
+      const int boxes = (min(kTokens, tokens) + box_tokens - 1) / box_tokens;
       const int box_bytes = box_tokens * kBoxElements * 2;
-      const std::uint32_t barrier = shared_address(full + lane);
-      const std::uint32_t at = shared_address(to) + lane * kSlabBytes;
-      arrive_and_expect(barrier, boxes * box_bytes);
+      if (lane < count) arrive_and_expect(barrier, boxes * box_bytes);
       for (int box = 0; box < boxes; ++box) {
-        const int t = token + box * box_tokens;
-        copy_box(at + box * box_bytes, &map, barrier, (first + lane) * kBoxElements,
-                 t % static_cast<int>(args.page_block_size), box == 0 ? page : page_of(t), kv_head);
+        if (lane < count) copy_box(at + box * box_bytes, &map, barrier, x, slot, *block, kv_head);
+        advance(box_tokens);
       }
     }
     __syncwarp();
-    token += kTokens;
-    find_tile();
+    if (tokens > 0) {
+      page = *block;  // on its way until the next tile
+    } else {
+      find_part();
+    }
   }
 };
 
@@ -186,6 +210,19 @@ __device__ __forceinline__ std::uint32_t pack(float low, float high) {
   return bits;
 }
 
+template <bool kBf16>
+__device__ __forceinline__ float rounded(float x) {
+  if constexpr (kBf16) {
+    return __bfloat162float(__float2bfloat16_rn(x));
+  } else {
+    return __half2float(__float2half_rn(x));
+  }
+}
+
+/// Weights are rounded to 16 bits. Where one of them is more than this of its row's sum, the error
+/// could be seen in the result, so exact runs also add what rounding took.
+constexpr float kHeavy = 1.0F / 64;
+
 template <bool kBf16, int kSlabs>
 struct Scorer {
   Shared<kSlabs>& shared;
@@ -200,6 +237,7 @@ struct Scorer {
   RowPair l{};        // each thread a quarter of the columns
   int visible[2]{};   // ends of what the rows see, from the part's first token
   int all_visible{};  // what all rows of the block see
+  std::uint32_t rests = 0;
 
   __device__ Scorer(Shared<kSlabs>& s, const DecodeArgs& a) : shared(s), args(a) {}
 
@@ -281,8 +319,9 @@ struct Scorer {
   }
 
   /// Turns scores of tile `tile` into weights 2^(s - m), where m becomes the maximum with theirs.
-  /// Returns what to scale earlier sums by.
-  __device__ RowPair take_softmax(float (&s)[32], int tile) {
+  /// Returns what to scale earlier sums by. `heavy` says which rows have a weight that is more than
+  /// kHeavy of their sum so far.
+  __device__ RowPair take_softmax(float (&s)[32], int tile, bool (&heavy)[2]) {
     if ((tile + 1) * kTokens > all_visible) {
 #pragma unroll
       for (int i = 0; i < 32; ++i) {
@@ -296,9 +335,8 @@ struct Scorer {
       float most = s[2 * r];
 #pragma unroll
       for (int i = 2 * r; i < 32; i += 4) most = fmaxf(most, fmaxf(s[i], s[i + 1]));
-      most = fmaxf(most, __shfl_xor_sync(~0U, most, 1));
-      most = fmaxf(most, __shfl_xor_sync(~0U, most, 2));
-      const float found = fmaxf(m.of[r], most * args.scale_log2);
+      most = max_of_row(most) * args.scale_log2;
+      const float found = fmaxf(m.of[r], most);
       const float base = found == -INFINITY ? 0 : found;
       float sum = 0;
 #pragma unroll
@@ -310,13 +348,23 @@ struct Scorer {
       scale.of[r] = exp2_fast(m.of[r] - base);
       m.of[r] = found;
       l.of[r] = l.of[r] * scale.of[r] + sum;
+      heavy[r] = args.exact && exp2_fast(most - base) > kHeavy * sum_of_row(l.of[r]);
     }
     return scale;
   }
 
-  /// Hands the weights to the value groups, in the layout of an A operand.
-  __device__ void share_weights(const float (&s)[32], const RowPair& scale, const Place& place) {
-    const int stage = place.values.stage;
+  /// Over the four threads that share a row.
+  static __device__ float max_of_row(float x) {
+    x = fmaxf(x, __shfl_xor_sync(~0U, x, 1));
+    return fmaxf(x, __shfl_xor_sync(~0U, x, 2));
+  }
+  static __device__ float sum_of_row(float x) {
+    x += __shfl_xor_sync(~0U, x, 1);
+    return x + __shfl_xor_sync(~0U, x, 2);
+  }
+
+  /// Writes weights as an A operand of the products with values.
+  __device__ void write_weights(const float (&s)[32], const Place& place) {
     std::uint8_t* const mine = shared.tail[place.tail.stage] + row * 128 + lane % 4 * 4;
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
@@ -324,20 +372,25 @@ struct Scorer {
       piece[0] = pack<kBf16>(s[4 * j], s[4 * j + 1]);
       piece[8 * 128 / 4] = pack<kBf16>(s[4 * j + 2], s[4 * j + 3]);
     }
-    if (lane % 4 == 0) {
-      shared.scale[stage][row] = scale.of[0];
-      shared.scale[stage][row + 8] = scale.of[1];
-    }
     fence_async_proxy();
+  }
+
+  /// Once the value groups have multiplied the rounded weights, gives them what rounding took from
+  /// those of heavy rows. Others get zeros, which change no bit of theirs.
+  __device__ void share_rest(float (&s)[32], const bool (&heavy)[2], const Place& place) {
+#pragma unroll
+    for (int i = 0; i < 32; ++i) s[i] = heavy[i / 2 % 2] ? s[i] - rounded<kBf16>(s[i]) : 0;
+    wait(shared_address(&shared.taken), rests & 1);
+    write_weights(s, place);
+    arrive_as_warp(shared.rest);
+    ++rests;
   }
 
   /// Maxima and sums of the part, for the value groups.
   __device__ void share_sums(int stage) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      float sum = l.of[r];
-      sum += __shfl_xor_sync(~0U, sum, 1);
-      sum += __shfl_xor_sync(~0U, sum, 2);
+      const float sum = sum_of_row(l.of[r]);
       if (lane % 4 == 0) {
         // A NaN is no maximum: the sum alone tells.
         shared.m[stage][row + 8 * r] = m.of[r] == -INFINITY && sum != 0 ? NAN : m.of[r];
@@ -364,16 +417,54 @@ struct Scorer {
         float s[32];
         compute_scores(s, place);
         arrive_as_warp(shared.scored[stage]);
-        const RowPair scale = take_softmax(s, tile);
-        share_weights(s, scale, place);
+        bool heavy[2];
+        const RowPair scale = take_softmax(s, tile, heavy);
+        write_weights(s, place);
+        if (lane % 4 == 0) {
+          shared.scale[stage][row] = scale.of[0];
+          shared.scale[stage][row + 8] = scale.of[1];
+        }
+        const bool has_rest = args.exact && any_of_threads(kScores, kGroup, heavy[0] || heavy[1]);
+        if (thread == 0) shared.has_rest[stage] = has_rest;
         if (tile == work.tiles - 1) share_sums(stage);
         arrive_as_warp(shared.weighted[stage]);
+        if (has_rest) share_rest(s, heavy, place);
       }
     }
   }
 };
 
 // ---- Values ----
+
+/// `which` ? a : b. Of two elements of an array, the compiler would choose the address and keep the
+/// array in memory.
+__device__ __forceinline__ float select(bool which, float a, float b) {
+  float x;
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %3, 0;\nselp.f32 %0, %1, %2, p;\n}"
+               : "=f"(x)
+               : "f"(a), "f"(b), "r"(static_cast<int>(which)));
+  return x;
+}
+
+/// o / l with the bits of a division, but fewer instructions: a product with the reciprocal, put
+/// right by its remainder (Markstein, 1990).
+struct Quotient {
+  float l;
+  float reciprocal;
+
+  /// Rows that saw no key give zeros.
+  __device__ Quotient(float m, float sum) : l(sum), reciprocal(m == -INFINITY ? 0 : 1 / sum) {}
+
+  static __device__ __noinline__ float divide(float o, float l) { return o / l; }
+
+  __device__ float of(float o) const {
+    constexpr float kSmall = 1e-30F;  // remainders of less may not be exact
+    const float q = o * reciprocal;
+    if (fabsf(q) < kSmall && o != 0 && reciprocal != 0) return divide(o, l);
+    return fmaf(fmaf(-q, l, o), reciprocal, q);
+  }
+  __device__ float4 of(const float4& o) const { return {of(o.x), of(o.y), of(o.z), of(o.w)}; }
+};
 
 template <bool kBf16, int kSlabs, int half>
 struct Summer {
@@ -385,6 +476,8 @@ struct Summer {
   const int thread = static_cast<int>(threadIdx.x) % kGroup;
   const int lane = thread % 32;
   const int row = thread / 32 * 16 + lane / 4;
+
+  std::uint32_t rests = 0;
 
   __device__ Summer(Shared<kSlabs>& s, const DecodeArgs& a) : shared(s), args(a) {}
 
@@ -419,15 +512,27 @@ struct Summer {
     }
     wait_for_values(place.values);
     if (tokens < kTokens) clear_values(stage, tokens);
+    const bool has_rest = shared.has_rest[stage] != 0;
 #if GATE
-    if (has_next) {
+    if (has_next && !has_rest) {
       Ring<kValueStages> next = place.values;
       next.advance();
       wait(shared_address(&shared.scored[next.stage]), next.parity);
     }
 #endif
+    multiply(o, place);
+    if (has_rest) {
+      arrive_as_warp(shared.taken);
+      wait(shared_address(&shared.rest), rests & 1);
+      ++rests;
+      multiply(o, place);
+    }
+  }
+
+  /// o += weights * values.
+  __device__ void multiply(float (&o)[kOut], const Place& place) {
     const MatrixDescriptor v =
-        describe(shared_address(shared.values[stage][half * kHalf]), kSlabBytes, 1024);
+        describe(shared_address(shared.values[place.values.stage][half * kHalf]), kSlabBytes, 1024);
     const MatrixDescriptor p = describe(shared_address(shared.tail[place.tail.stage]), 16, 1024);
     begin_products();
 #pragma unroll
@@ -439,28 +544,53 @@ struct Summer {
     pin(o);
   }
 
-  /// Writes this half of the rows: of a partial, or of the results.
-  __device__ void finish(const Work& work, float (&o)[kOut], const RowPair& m, const RowPair& l) {
-    const auto results = results_of(args, work.part);
+  /// Calls store(d, four) for the fours of elements from d on that this thread has of row
+  /// row + 8 r. Neighbours swap pairs, so that each has four elements side by side.
+  template <class Store>
+  __device__ void for_each_four(const float (&o)[kOut], int r, Store&& store) const {
     const bool is_odd = lane % 2 == 1;
     const int first = half * kHalf * kBoxElements + lane % 4 / 2 * 4 + (is_odd ? 8 : 0);
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const int at = row + 8 * r;
-      const bool is_there = at < work.rows;
-      if (is_there && half == 0 && lane % 4 == 0) {
-        results.store_row(work.row_begin + at, m.of[r], l.of[r]);
-      }
-#pragma unroll
-      for (int j = 0; j < kOut / 4; j += 2) {
-        // Neighbours swap pairs, so that each has four elements side by side.
-        const int k = 4 * j + 2 * r;  // of column group j; those of the next one are 4 further
-        const float give[2] = {is_odd ? o[k] : o[k + 4], is_odd ? o[k + 1] : o[k + 5]};
-        const float got[2] = {__shfl_xor_sync(~0U, give[0], 1), __shfl_xor_sync(~0U, give[1], 1)};
-        const float4 four = is_odd ? float4{got[0], got[1], o[k + 4], o[k + 5]}
-                                   : float4{o[k], o[k + 1], got[0], got[1]};
-        if (is_there) results.store(work.row_begin + at, first + 8 * j, four, m.of[r], l.of[r]);
-      }
+    for (int j = 0; j < kOut / 4; j += 2) {
+      const int k = 4 * j + 2 * r;  // of column group j; those of the next one are 4 further
+      const float give[2] = {select(is_odd, o[k], o[k + 4]), select(is_odd, o[k + 1], o[k + 5])};
+      const float keep[2] = {select(is_odd, o[k + 4], o[k]), select(is_odd, o[k + 5], o[k + 1])};
+      const float got[2] = {__shfl_xor_sync(~0U, give[0], 1), __shfl_xor_sync(~0U, give[1], 1)};
+      store(first + 8 * j,
+            float4{select(is_odd, got[0], keep[0]), select(is_odd, got[1], keep[1]),
+                   select(is_odd, keep[0], got[0]), select(is_odd, keep[1], got[1])});
+    }
+  }
+
+  /// Writes this half of a row: of a partial, or of the results.
+  __device__ void finish_row(const Work& work, const float (&o)[kOut], int r, float m, float l) {
+    const auto results = results_of(args, work.part);
+    const int at = work.row_begin + row + 8 * r;
+    const bool is_there = row + 8 * r < work.rows;
+    if (is_there && half == 0 && lane % 4 == 0) results.store_row(at, m, l);
+    if (!results.final()) {
+      float* const to =
+          partial_of(args, work.part.partial).o + static_cast<std::int64_t>(at) * args.d_v;
+      for_each_four(o, r, [&](int d, float4 x) {
+        if (is_there) __stcg(reinterpret_cast<float4*>(to + d), x);
+      });
+      return;
+    }
+    const Quotient by(m, l);
+    const std::int64_t element =
+        out_offset(args, work.part.out, work.part.heads, work.part.row_begin + at);
+    if (args.out_type == OutType::kFp32) {
+      float* const to = static_cast<float*>(args.out) + element;
+      for_each_four(o, r, [&](int d, float4 x) {
+        if (is_there) *reinterpret_cast<float4*>(to + d) = by.of(x);
+      });
+    } else {
+      auto* const to = static_cast<std::uint16_t*>(args.out) + element;
+      for_each_four(o, r, [&](int d, float4 x) {
+        const float4 y = by.of(x);
+        const uint2 packed{pack<kBf16>(y.x, y.y), pack<kBf16>(y.z, y.w)};
+        if (is_there) *reinterpret_cast<uint2*>(to + d) = packed;
+      });
     }
   }
 
@@ -478,17 +608,17 @@ struct Summer {
     }
     Place place;
     for (int index = team; index >= 0;) {
-      const Work work(args, index, block_in_team);
-      index = work.part.next;
+      const int keys = __shfl_sync(~0U, keys_of(args.parts[index]), 0);
       float o[kOut];
 #pragma unroll
       for (float& x : o) x = 0;
       RowPair m{-INFINITY, -INFINITY};
       RowPair l{0, 0};
-      for (int tile = 0; tile < work.tiles; ++tile, place.advance()) {
+      for (int begin = 0; begin < keys; begin += kTokens, place.advance()) {
         const int stage = place.values.stage;
-        add_tile(o, place, work.tokens_of(tile), tile + 1 < work.tiles);
-        if (tile == work.tiles - 1) {
+        const bool is_last = begin + kTokens >= keys;
+        add_tile(o, place, min(kTokens, keys - begin), !is_last);
+        if (is_last) {
           for (int r = 0; r < 2; ++r) {
             m.of[r] = shared.m[stage][row + 8 * r];
             l.of[r] = shared.l[stage][row + 8 * r];
@@ -505,8 +635,13 @@ struct Summer {
           copy_tail(loader, place.tail.stage);
         }
       }
-      if (work.rows > 0) finish(work, o, m, l);
+      const Work work(args, index, block_in_team);  // read again: registers are short in the loop
+      if (work.rows > 0) {
+        finish_row(work, o, 0, m.of[0], l.of[0]);
+        finish_row(work, o, 1, m.of[1], l.of[1]);
+      }
       if (work.part.merge >= 0) arrive_at_merge(args, work.part.merge, merger(), MergeBarrier{});
+      index = work.part.next;
     }
   }
 
@@ -558,6 +693,8 @@ __global__ void __launch_bounds__(kThreads, 1)
       init_barrier(shared_address(&shared.weighted[stage]), 4);
     }
     for (auto& barrier : shared.tail_full) init_barrier(shared_address(&barrier), 1);
+    init_barrier(shared_address(&shared.taken), 8);
+    init_barrier(shared_address(&shared.rest), 4);
     fence_barrier_init();
   }
   __syncthreads();

@@ -76,6 +76,22 @@ __device__ __forceinline__ void arrive_threads(int barrier, int threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
+/// A barrier that tells whether `x` held for any of its threads.
+__device__ __forceinline__ bool any_of_threads(int barrier, int threads, bool x) {
+  std::uint32_t any;
+  asm volatile(
+      "{\n"
+      ".reg .pred mine, any;\n"
+      "setp.ne.b32 mine, %3, 0;\n"
+      "bar.red.or.pred any, %1, %2, mine;\n"
+      "selp.u32 %0, 1, 0, any;\n"
+      "}"
+      : "=r"(any)
+      : "r"(barrier), "r"(threads), "r"(static_cast<int>(x))
+      : "memory");
+  return any != 0;
+}
+
 /// Orders ordinary writes to shared memory before what the copy engine and wgmma do after the next
 /// barrier.
 __device__ __forceinline__ void fence_async_proxy() {
