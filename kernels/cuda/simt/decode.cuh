@@ -257,21 +257,21 @@ class PartWorker {
   }
 
   /// Adds the sums of 8 lanes; the total of key i ends up as key 0 of lane i.
-  __device__ __forceinline__ void add_up(float (&sums)[kRows][kDotLanes]) const {
+  template <int kHalf = kDotLanes / 2>
+  __device__ __forceinline__ void add_up(float (&sums)[kRows][kKeys]) const {
+    static_assert(kKeys == kDotLanes);
+    const bool upper = (lane_ & kHalf) != 0;
 #pragma unroll
-    for (int half = kDotLanes / 2; half > 0; half /= 2) {
-      const bool upper = (lane_ & half) != 0;
+    for (int key = 0; key < kHalf; ++key) {
 #pragma unroll
-      for (int key = 0; key < half; ++key) {
-#pragma unroll
-        for (int i = 0; i < kRows; ++i) {
-          const float first = sums[i][key];
-          const float second = sums[i][key + half];
-          const float received = gpu::shuffle_xor(upper ? first : second, half, kDotLanes);
-          sums[i][key] = gpu::add(upper ? second : first, received);
-        }
+      for (int i = 0; i < kRows; ++i) {
+        const float first = sums[i][key];
+        const float second = sums[i][key + kHalf];
+        const float received = gpu::shuffle_xor(upper ? first : second, kHalf, kDotLanes);
+        sums[i][key] = gpu::add(upper ? second : first, received);
       }
     }
+    if constexpr (kHalf > 1) add_up<kHalf / 2>(sums);
   }
 
   /// The end of the keys that row `row` of the part sees.

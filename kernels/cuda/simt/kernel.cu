@@ -10,7 +10,10 @@ namespace mla::kernels::cuda {
 namespace simt {
 namespace {
 
-constexpr int kMergeThreads = 256;
+/// Merging waits for memory more than it computes: many small blocks, of which a few share what one
+/// team has to do.
+constexpr int kMergeThreads = 128;
+constexpr int kMergeBlocks = 4;
 constexpr std::int64_t kSharedBytes = 16 * 1024;  // of any block, on any device
 static_assert(kMergeSharedBytes <= kSharedBytes);
 
@@ -19,12 +22,13 @@ DeviceProfile profile_of(const DeviceInfo& device) {
           device.multiprocessors};
 }
 
-/// Block t does the merges that team t has a share of. All parts are done.
-__global__ void __launch_bounds__(kMergeThreads, 2)
+/// Blocks (t, ...) do the merges that team t has a share of. All parts are done.
+__global__ void __launch_bounds__(kMergeThreads, kMergeBlocks)
     merge_parts(const __grid_constant__ DecodeArgs args) {
   __shared__ float4 shared[kMergeSharedBytes / sizeof(float4)];
   const int end = args.share_offsets[blockIdx.x + 1];
-  for (int i = args.share_offsets[blockIdx.x]; i < end; ++i) {
+  for (int i = args.share_offsets[blockIdx.x] + static_cast<int>(blockIdx.y); i < end;
+       i += kMergeBlocks) {
     const MergeShare share = args.shares[i];
     const Merge merge = args.merges[share.merge];
     merge_slice(args, merge, share.first_block, static_cast<int>(threadIdx.x), kMergeThreads,
@@ -50,7 +54,7 @@ gpu::Error run(const SimtArgs& args, const Tile& tile, int teams, gpu::Stream st
     tile.thread_dims == 8 ? launch_parts<4, 8>(args, tile, teams, stream)
                           : launch_parts<4, 4>(args, tile, teams, stream);
   }
-  merge_parts<<<teams, kMergeThreads, 0, stream>>>(args.decode);
+  merge_parts<<<dim3(teams, kMergeBlocks), kMergeThreads, 0, stream>>>(args.decode);
   return gpu::last_error();
 }
 
@@ -69,6 +73,15 @@ bool is_multiple(std::int64_t of, std::initializer_list<std::int64_t> values) {
 
 bool is_aligned(const void* pointer) {
   return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0;
+}
+
+/// Of an exact plan, about.
+std::int64_t count_parts(std::span<const DeviceItem> items, const Tile& tile) {
+  std::int64_t parts = 0;
+  for (const DeviceItem& item : items) {
+    parts += ceil_div(item.rows.size(), tile.rows()) * item.chunks.size();
+  }
+  return parts;
 }
 
 class SimtKernel final : public DeviceKernel {
@@ -94,11 +107,15 @@ class SimtKernel final : public DeviceKernel {
 
   KernelGeometry geometry(std::span<const DeviceItem> items, const PlanSizes& sizes,
                           const DeviceInfo& device) const override {
+    const DeviceProfile profile = profile_of(device);
     std::int64_t rows = 1;
     for (const DeviceItem& item : items) rows = std::max(rows, item.rows.size());
-    const DeviceProfile profile = profile_of(device);
-    const Tile tile = choose_tile(profile, rows, sizes.d_v);
-    return {profile.multiprocessors * resident_blocks(profile, tile), 1, tile.rows(), kStepTokens};
+    Tile tile = choose_tile(profile, rows, sizes.d_v);
+    const auto teams = [&] { return profile.multiprocessors * resident_blocks(profile, tile); };
+    if (sizes.exact && count_parts(items, tile) < teams()) {
+      tile = choose_tile(profile, 1, sizes.d_v);  // chunks cannot be cut, so cut the rows
+    }
+    return {teams(), 1, tile.rows(), kStepTokens};
   }
 
   ErrorCode launch(const DecodeArgs& args, const KernelGeometry& geometry,
