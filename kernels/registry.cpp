@@ -59,6 +59,17 @@ const Backend& find_backend(std::string_view name, const Batch& batch) {
   return find(backends(), name, [&](const Backend& b) { return b.why_unsupported(batch); });
 }
 
+const Backend& find_backend(std::string_view name, const Batch& batch) {
+  const Backend& first = find_backend(name);
+  const std::string reason = first.why_unsupported(batch);
+  if (reason.empty()) return first;
+  for (const Backend* backend : backends()) {
+    if (name != "auto" || !backend->why_unavailable().empty()) continue;
+    if (backend->why_unsupported(batch).empty()) return *backend;
+  }
+  throw Unsupported("--backend", name, "one that can decode this batch: " + reason);
+}
+
 const HostBackend& find_host_backend(std::string_view name) {
   return find(host_backends(), name, nothing);
 }

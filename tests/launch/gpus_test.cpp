@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "kernels/decode_operator.h"
 #include "tests/dist/world.h"
 
 namespace mla::launch {
@@ -26,6 +27,11 @@ class Showcase final : public kernels::Backend {
   std::unique_ptr<kernels::NodeDecoder> make_decoder(
       const Batch&, std::span<const Piece>, const kernels::RankInputs&,
       const kernels::DecoderOptions&) const override {
+    throw NotCompiled("showcase", "nothing");
+  }
+  std::unique_ptr<kernels::DecodeOperator> make_operator(
+      const Batch&, const kernels::OperatorLayout&,
+      const kernels::OperatorOptions&) const override {
     throw NotCompiled("showcase", "nothing");
   }
 
@@ -56,7 +62,7 @@ TEST(PlaceOnGpus, WarnsOfRanksThatShareOne) {
 
 TEST(PlaceOnGpus, KnowsThatRanksSeeDifferentOnes) {
   const dist::Communicator& comm = dist::test_world();
-  const GpuPlacement placement = place_on_gpus(comm, Showcase({"0" + std::to_string(comm.rank())}));
+  const GpuPlacement placement = place_on_gpus(comm, Showcase({std::to_string(comm.rank())}));
   EXPECT_EQ(placement.gpu, 0);
   EXPECT_THAT(placement.warnings, IsEmpty());
 }
