@@ -11,26 +11,19 @@ namespace mla::kernels {
 
 namespace {
 
-/// @param why_not called with a backend that is available; what keeps it from being taken, or empty
-template <class AnyBackend, class WhyNot>
-const AnyBackend& find(const std::vector<const AnyBackend*>& list, std::string_view name,
-                       WhyNot&& why_not) {
+template <class AnyBackend>
+const AnyBackend& find(const std::vector<const AnyBackend*>& list, std::string_view name) {
   std::string choices = "auto";
   for (const AnyBackend* backend : list) choices += ", " + std::string(backend->name());
   for (const AnyBackend* backend : list) {
     if (name != "auto" && name != backend->name()) continue;
-    std::string reason = backend->why_unavailable();
-    if (reason.empty()) reason = why_not(*backend);
+    const std::string reason = backend->why_unavailable();
     if (reason.empty()) return *backend;
     if (name == backend->name()) {
       throw Unsupported("--backend", name, "one this machine can run (" + choices + "): " + reason);
     }
   }
   throw InvalidArgument("--backend", name, "one of " + choices);
-}
-
-std::string nothing(const Backend& /*backend*/) {
-  return {};
 }
 
 }  // namespace
@@ -52,11 +45,7 @@ const std::vector<const Backend*>& backends() {
 }
 
 const Backend& find_backend(std::string_view name) {
-  return find(backends(), name, nothing);
-}
-
-const Backend& find_backend(std::string_view name, const Batch& batch) {
-  return find(backends(), name, [&](const Backend& b) { return b.why_unsupported(batch); });
+  return find(backends(), name);
 }
 
 const Backend& find_backend(std::string_view name, const Batch& batch) {
@@ -71,7 +60,7 @@ const Backend& find_backend(std::string_view name, const Batch& batch) {
 }
 
 const HostBackend& find_host_backend(std::string_view name) {
-  return find(host_backends(), name, nothing);
+  return find(host_backends(), name);
 }
 
 }  // namespace mla::kernels
