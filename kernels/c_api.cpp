@@ -160,8 +160,8 @@ OperatorLayout layout_of(const mla_plan_spec& spec, const Batch& batch) {
 }
 
 std::unique_ptr<mla_plan> make_plan(const char* backend_name, const mla_plan_spec& spec) {
-  const Backend& backend = find_backend(backend_name);
   const Batch batch = batch_of(spec);
+  const Backend& backend = find_backend(backend_name, batch);
   check_range("combine", spec.combine, MLA_EXACT, MLA_FAST);
   constexpr std::int64_t kMostThreads = 4096;
   check_range("threads", spec.threads, 0, kMostThreads);

@@ -119,11 +119,12 @@ MLA_API const char* mla_version(void);
 MLA_API const char* mla_backend_names(void);
 
 /* MLA_OK if this machine can run the backend; else mla_last_error() says why it cannot. "auto" is
-   the first that it can run. */
+   the first that it can run: a GPU's if one is visible. */
 MLA_API mla_status mla_backend_check(const char* backend);
 
 /*
- * Makes a plan for `backend` (a name, or "auto"). `spec` and its arrays are read here only. The
+ * Makes a plan for `backend` (a name, or "auto": the first that can decode such a batch; see
+ * mla_plan_backend). `spec` and its arrays are read here only. The
  * plan is the caller's, to be destroyed; on an error *plan is set to null.
  */
 MLA_API mla_status mla_plan_create(const char* backend, const mla_plan_spec* spec, mla_plan** plan);

@@ -18,6 +18,10 @@ run(${CMAKE_COMMAND} -S ${CONSUMER_DIR} -B ${SCRATCH_DIR}/build -G ${GENERATOR}
   -D CMAKE_CXX_FLAGS=${CXX_FLAGS}
   -D CMAKE_BUILD_TYPE=${BUILD_TYPE})
 run(${CMAKE_COMMAND} --build ${SCRATCH_DIR}/build)
+run(${SCRATCH_DIR}/build/c_consumer)
+if(NOT output MATCHES "portable")
+  message(FATAL_ERROR "The consumer in C printed: ${output}")
+endif()
 run(${SCRATCH_DIR}/build/consumer)
 if(NOT output MATCHES "4 chunks on rank 0, 4 on rank 1")
   message(FATAL_ERROR "The consumer printed: ${output}")

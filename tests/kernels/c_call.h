@@ -16,9 +16,8 @@ namespace mla::test {
 /// results. Unused table entries hold 2147480000. Points into the problem.
 class CCall {
  public:
-  static constexpr std::int64_t kGap = 3;  // elements after each row of out, each lse
-
-  explicit CCall(const Problem& problem, std::int32_t out_dtype = 0) {
+  /// @param gap elements after each row of out and each lse
+  explicit CCall(const Problem& problem, std::int32_t out_dtype = 0, std::int64_t gap = 3) {
     const ProblemSpec& s = problem.spec();
     const kernels::DecodeParams first = problem.params(0, 0, {0, 1});
     std::int64_t blocks = 0;
@@ -54,10 +53,10 @@ class CCall {
     spec.kv_token_stride = first.kv.token_stride;
     spec.kv_head_stride = first.kv.head_stride;
     spec.block_table_stride = blocks;
-    spec.out_head_stride = s.shape.d_v + kGap;
-    spec.out_token_stride = s.shape.h_q * spec.out_head_stride + kGap;
-    spec.lse_head_stride = 1 + kGap;
-    spec.lse_token_stride = s.shape.h_q * spec.lse_head_stride + kGap;
+    spec.out_head_stride = s.shape.d_v + gap;
+    spec.out_token_stride = s.shape.h_q * spec.out_head_stride + gap;
+    spec.lse_head_stride = 1 + gap;
+    spec.lse_token_stride = s.shape.h_q * spec.lse_head_stride + gap;
 
     total_q_ = problem.total_queries();
     const std::int64_t element = out_dtype == MLA_FP32 ? 4 : 2;

@@ -48,6 +48,33 @@ TEST(Bench, ComparesTheFusedProjectionsWithSteps) {
   for (const auto& row : json["rows"]) EXPECT_EQ(row["check"], "right");
 }
 
+TEST(Bench, TakesBatchesOfDifferentLengths) {
+  const auto rows_of = [](const std::string& options) {
+    const CommandResult result =
+        run_meshmla(0,
+                    "bench --hot --shape 48/32 --repeats 1 --seconds 0 --no-limits --format json "
+                    "--backend portable " +
+                        options);
+    EXPECT_EQ(result.exit_code, 0) << options;
+    return nlohmann::json::parse(result.output)["rows"];
+  };
+  const auto listed = rows_of("--heads 2 --lengths 100,5,30");
+  ASSERT_EQ(listed.size(), 1U);
+  EXPECT_EQ(listed[0]["seqlen"], "~45");
+  EXPECT_EQ(listed[0]["seqlens"], nlohmann::json({100, 5, 30}));
+  EXPECT_EQ(listed[0]["check"], "right");
+  const auto drawn = rows_of("--heads 2 --seqlen 100 --batch 7 --varlen");
+  EXPECT_EQ(drawn[0]["seqlens"].size(), 7U);
+  const TemporaryFolder folder;
+  write_file(folder / "rows", "2 1 4 100\n2 2 4 7,80  # b s_q h s\n");
+  write_file(folder / "trace.csv",
+             "TIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-10 00:00:00.009930+00:00,20,1\n"
+             "2024-05-10 00:00:01.009930+00:00,60,1\n");
+  EXPECT_EQ(rows_of("--rows " + (folder / "rows"))[1]["s_q"], 2);
+  EXPECT_EQ(rows_of("--heads 2 --requests 2 --trace " + (folder / "trace.csv"))[0]["seqlens"],
+            nlohmann::json({20, 60}));
+}
+
 TEST(Bench, WritesAFile) {
   const TemporaryFolder folder;
   const CommandResult result = run_meshmla(
@@ -84,6 +111,11 @@ TEST(Bench, RefusesWhatItCannotMeasureInOneLine) {
   EXPECT_THAT(error_of(0, "--projected --nope 100"),
               ElementsAre("meshmla: error: --nope: 100; expected a multiple of 16"));
   EXPECT_THAT(error_of(0, "--nope 128"), ElementsAre(HasSubstr("--nope requires --projected")));
+  EXPECT_THAT(
+      error_of(0, "--backend portable --combine fast"),
+      ElementsAre("meshmla: error: --combine: fast with backend portable; expected exact, or "
+                  "a backend that computes on a GPU"));
+  EXPECT_THAT(error_of(0, "--lengths 5,6 --batch 2"), ElementsAre(HasSubstr("excludes")));
   EXPECT_THAT(error_of(0, "--projected --peers"),
               ElementsAre(HasSubstr("--projected excludes --peers")));
   EXPECT_THAT(error_of(3, ""), ElementsAre("meshmla: error: ranks: 3; expected 1: bench measures "
