@@ -1,7 +1,6 @@
 #include "core/partial.h"
 
 #include <algorithm>
-#include <numbers>
 
 namespace mla {
 
@@ -22,10 +21,7 @@ void finalize_out(const PartialView& partial, std::int64_t row, Range dims, floa
 }
 
 float finalize_lse(const PartialView& partial, std::int64_t row) {
-  const float m = partial.m_log2[row];
-  if (m == kEmptyM) return std::numeric_limits<float>::infinity();
-  const double lse_log2 = static_cast<double>(m) + std::log2(static_cast<double>(partial.l[row]));
-  return static_cast<float>(lse_log2 * std::numbers::ln2);
+  return lse_exact(partial.m_log2[row], partial.l[row]);
 }
 
 }  // namespace mla

@@ -1,9 +1,10 @@
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 #include <limits>
 
+#include "core/exact_math.h"
+#include "core/host_device.h"
 #include "core/range.h"
 
 namespace mla {
@@ -22,29 +23,24 @@ struct PartialView {
 };
 
 /// Floats that hold a partial: m, then l, each padded to a cache line, then o.
-constexpr std::int64_t partial_floats(std::int64_t rows, std::int64_t d_v) {
+MLA_HOST_DEVICE constexpr std::int64_t partial_floats(std::int64_t rows, std::int64_t d_v) {
   return 2 * round_up(rows, 16) + round_up(rows * d_v, 16);
 }
 
 /// The partial kept at `storage`, which holds `partial_floats(rows, d_v)` floats.
-constexpr PartialView partial_at(float* storage, std::int64_t rows, std::int64_t d_v) {
+MLA_HOST_DEVICE constexpr PartialView partial_at(float* storage, std::int64_t rows,
+                                                 std::int64_t d_v) {
   const std::int64_t padded_rows = round_up(rows, 16);
   return {storage, storage + padded_rows, storage + 2 * padded_rows, rows, d_v};
 }
 
 /// The rows `rows` of a partial, in the same memory.
-constexpr PartialView rows_of(const PartialView& partial, Range rows) {
+MLA_HOST_DEVICE constexpr PartialView rows_of(const PartialView& partial, Range rows) {
   return {partial.m_log2 + rows.begin, partial.l + rows.begin, partial.o + rows.begin * partial.d_v,
           rows.size(), partial.d_v};
 }
 
 inline constexpr float kEmptyM = -std::numeric_limits<float>::infinity();
-
-/// 2^x for x <= 0, rounded from double so that the result does not depend on vector width or on
-/// the fused multiply-adds of a code path.
-inline float exp2_exact(float x) {
-  return static_cast<float>(std::exp2(static_cast<double>(x)));
-}
 
 /// into = into (+) from, row by row, where `into` covers the earlier keys: take the larger m,
 /// rescale the other side, add. Empty sides are handled by a branch, so they are exact identities.

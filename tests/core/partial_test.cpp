@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <numbers>
 #include <random>
@@ -215,15 +216,6 @@ TEST(Partial, FinalLseIsANaturalLogarithm) {
   partial.view().m_log2[0] = 4;
   partial.view().l[0] = 2;
   EXPECT_FLOAT_EQ(finalize_lse(partial.view(), 0), static_cast<float>(5 * std::numbers::ln2));
-}
-
-TEST(Partial, PowersOfTwoAreExact) {
-  for (int x = 0; x >= -149; --x) {
-    EXPECT_EQ(exp2_exact(static_cast<float>(x)), std::ldexp(1.0F, x));
-  }
-  EXPECT_EQ(exp2_exact(-200), 0);
-  EXPECT_EQ(exp2_exact(-kInf), 0);
-  EXPECT_EQ(exp2_exact(-0.5F), static_cast<float>(std::numbers::sqrt2 / 2));
 }
 
 }  // namespace
