@@ -1,0 +1,83 @@
+#include "kernels/cuda/sm90/m16_geometry.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "core/range.h"
+#include "kernels/cuda/deal.h"
+
+namespace mla::kernels::cuda {
+namespace {
+
+constexpr std::int64_t kRowsPerPart = 16;
+constexpr std::int64_t kTileTokens = 64;
+
+// Of one H200, in microseconds; docs/hopper_m16.md says how they were measured.
+constexpr double kTileOfMemory = 0.0166;  ///< 64 x 576 elements at the memory's full rate
+constexpr double kTileOfBlock = 0.95;     ///< a block's least time for one
+constexpr double kPart = 1.5;             ///< begin and end a part
+constexpr double kLaunch = 2.5;
+constexpr double kMergeTeams = 4.5;       ///< a merge through global memory
+
+KernelGeometry geometry_of(int team_size, int teams) {
+  return {teams, team_size, kRowsPerPart, kTileTokens * team_size};
+}
+
+/// One count of steps for each part-high stack of rows.
+std::vector<std::int64_t> steps_of(std::span<const DeviceItem> items, std::int64_t step_tokens) {
+  std::vector<std::int64_t> steps;
+  for (const DeviceItem& item : items) {
+    const std::int64_t tiles = ceil_div(item.rows.size(), kRowsPerPart);
+    steps.insert(steps.end(), tiles, ceil_div(item.context_len, step_tokens));
+  }
+  return steps;
+}
+
+}  // namespace
+
+M16Residency m16_residency(int multiprocessors) {
+  M16Residency residency{};
+  for (std::size_t i = 0; i < residency.size(); ++i) {
+    const int spare = kM16TeamSizes[i] > 2 ? 12 : 0;
+    residency[i] = std::max((multiprocessors - spare) / kM16TeamSizes[i], 0);
+  }
+  return residency;
+}
+
+double m16_predicted_us(std::span<const DeviceItem> items, const KernelGeometry& geometry) {
+  const std::vector<std::int64_t> steps = steps_of(items, geometry.tile_tokens);
+  const std::vector<Run> runs = deal_runs(steps, geometry.teams);
+  std::vector<double> busy(geometry.teams, 0.0);
+  double all_tiles = 0;
+  bool cut = false;
+  for (const Run& run : runs) {
+    busy[run.team] += kPart + kTileOfBlock * static_cast<double>(run.tiles.size());
+    all_tiles += static_cast<double>(run.tiles.size() * geometry.blocks_per_team);
+    cut |= run.tiles.size() < steps[run.unit];
+  }
+  const double busiest = busy.empty() ? 0 : *std::max_element(busy.begin(), busy.end());
+  const double memory = kPart + kTileOfMemory * all_tiles;
+  return kLaunch + std::max(busiest, memory) + (cut ? kMergeTeams : 0);
+}
+
+KernelGeometry m16_geometry(std::span<const DeviceItem> items, const M16Residency& residency) {
+  const auto units = static_cast<std::int64_t>(steps_of(items, kTileTokens).size());
+  KernelGeometry best = geometry_of(1, 1);
+  double best_us = m16_predicted_us(items, best);
+  for (std::size_t i = 0; i < residency.size(); ++i) {
+    std::vector<std::int64_t> counts{residency[i]};
+    for (std::int64_t rounds = 1; rounds <= 4; ++rounds) counts.push_back(ceil_div(units, rounds));
+    for (const std::int64_t teams : counts) {
+      if (teams < 1 || teams > residency[i]) continue;
+      const KernelGeometry geometry = geometry_of(kM16TeamSizes[i], static_cast<int>(teams));
+      const double us = m16_predicted_us(items, geometry);
+      if (us < best_us) {
+        best_us = us;
+        best = geometry;
+      }
+    }
+  }
+  return best;
+}
+
+}  // namespace mla::kernels::cuda
