@@ -8,20 +8,12 @@
 #include "kernels/cuda/sm90/kernels.h"
 #include "kernels/cuda/sm90/m16_block.cuh"
 #include "kernels/cuda/sm90/m16_geometry.h"
-#ifdef M16_OWN_MERGE
 #include "kernels/cuda/sm90/m16_merge.cuh"
-#else
-#include "kernels/cuda/merge.cuh"
-#endif
 
 namespace mla::kernels::cuda {
 namespace {
 
 using namespace m16;
-
-struct ComputeBarrier {
-  __device__ __forceinline__ void operator()() const { named_barrier<3, kComputeThreads>(); }
-};
 
 template <bool kBf16, int kDQk, int kDV, int kBlocks>
 __global__ void __launch_bounds__(kThreads, 1)
@@ -29,6 +21,7 @@ __global__ void __launch_bounds__(kThreads, 1)
            const __grid_constant__ LaunchParams launch) {
   using L = Layout<kDQk, kDV>;
   extern __shared__ __align__(1024) char memory[];
+  TRACE(0);
   launch_dependents();
   const std::uint32_t shared = shared_address(memory);
   if (threadIdx.x == kComputeThreads) {
@@ -37,43 +30,40 @@ __global__ void __launch_bounds__(kThreads, 1)
       barrier_init(shared + L::kFull + i * 8, 1);
       barrier_init(shared + L::kEmpty + i * 8, kGroupWarps);
     }
-    barrier_init(shared + L::kPartialsReady, kBlocks);
-    barrier_init(shared + L::kPartialsRead, kBlocks);
+    barrier_init(shared + L::kPartialsReady, kBlocks * kGroups * kGroupWarps);
+    barrier_init(shared + L::kPartialsRead, kBlocks * kGroups * kGroupWarps);
     barrier_init_done();
   }
+  const int team = static_cast<int>(blockIdx.x) / kBlocks;
+  copy_record(args.parts + team, shared + L::kPart, static_cast<int>(threadIdx.x));
   __syncthreads();
   if constexpr (kBlocks > 1) cluster_arrive();
-  const int team = static_cast<int>(blockIdx.x) / kBlocks;
   const int block = kBlocks > 1 ? static_cast<int>(block_of_cluster()) : 0;
 
   if (threadIdx.x >= kComputeThreads) {
     Loader<kDQk, kDV, kBlocks> loader(&map, args, launch, shared, team, block);
+    TRACE(20);
     wait_for_previous_kernel();
     loader.run();
+    if (args.merges != nullptr) prefetch_merge(args, team);
     if constexpr (kBlocks > 1) cluster_wait();
   } else {
-    Computer<kBf16, kDQk, kDV, kBlocks> computer(args, shared, team, block);
+    Computer<kBf16, kDQk, kDV, kBlocks> computer(args, shared, block);
+    TRACE(1);
     wait_for_previous_kernel();
+    TRACE(2);
     if constexpr (kBlocks > 1) cluster_wait();
     computer.run();
+    TRACE(16);
   }
   if (args.merges == nullptr) return;
   __syncthreads();
+  TRACE(17);
   for (int i = args.share_offsets[team]; i < args.share_offsets[team + 1]; ++i) {
     const MergeShare share = args.shares[i];
-#ifdef M16_OWN_MERGE
-    merge_share<kDV, kBlocks>(args, share.merge, share.first_block + block, memory);
-#else
-    const Merge& merge = args.merges[share.merge];
-    const int thread = static_cast<int>(threadIdx.x);
-    wait_for_parts(args, share.merge, merge.count * kBlocks, thread);
-    if (thread < kComputeThreads) {
-      merge_fast(args, merge, even_part(merge.rows * (args.d_v / 4), merge.blocks, share.first_block + block),
-                 MergeTeam{thread, kComputeThreads, reinterpret_cast<MergeScratch*>(memory)}, ComputeBarrier{});
-    }
-    finish_merge(args, share.merge, merge.blocks, thread);
-#endif
+    merge_share<kDV>(args, share.merge, share.first_block + block, kBlocks, memory);
   }
+  TRACE(19);
 }
 
 using Kernel = void (*)(CUtensorMap, DecodeArgs, LaunchParams);
@@ -133,23 +123,27 @@ int box_tokens(const DecodeArgs& args) {
   return static_cast<int>(std::gcd(args.page_block_size, std::int64_t{kTileTokens}));
 }
 
-/// The cache as (element, slot, KV head, page), read in boxes of 64 elements of some tokens.
+/// The cache as (element of a column, slot, column, KV head, page), read in boxes of one column of
+/// some tokens, or of a whole slot of the ring.
 cudaError_t describe_cache(const DecodeArgs& args, CUtensorMap& map) {
   const EncodeTensorMap encode = encode_tensor_map();
   if (encode == nullptr) return cudaErrorNotSupported;
   const auto bytes = [](std::int64_t elements) { return static_cast<cuuint64_t>(elements * 2); };
-  const cuuint64_t sizes[4] = {static_cast<cuuint64_t>(args.d_qk),
-                               static_cast<cuuint64_t>(args.page_block_size),
+  const auto columns = static_cast<cuuint32_t>(args.d_qk / 64);
+  const auto tokens = static_cast<cuuint32_t>(box_tokens(args));
+  const cuuint64_t sizes[5] = {64, static_cast<cuuint64_t>(args.page_block_size), columns,
                                static_cast<cuuint64_t>(args.h_kv),
                                static_cast<cuuint64_t>(args.num_pages)};
   const std::int64_t head_stride = args.h_kv > 1 ? args.kv_head_stride : args.token_stride;
-  const cuuint64_t strides[3] = {bytes(args.token_stride), bytes(head_stride),
+  const cuuint64_t strides[4] = {bytes(args.token_stride), bytes(64), bytes(head_stride),
                                  bytes(args.page_stride)};
-  const cuuint32_t box[4] = {64, static_cast<cuuint32_t>(box_tokens(args)), 1, 1};
-  const cuuint32_t steps[4] = {1, 1, 1, 1};
+  const cuuint32_t slot_columns = args.d_qk == 576 ? Layout<576, 512>::kSlotColumns
+                                                   : Layout<320, 256>::kSlotColumns;
+  const cuuint32_t box[5] = {64, tokens, tokens == kTileTokens ? slot_columns : 1, 1, 1};
+  const cuuint32_t steps[5] = {1, 1, 1, 1, 1};
   const CUresult result =
       encode(&map, args.bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
-             4, const_cast<std::uint16_t*>(args.kv), sizes, strides, box, steps,
+             5, const_cast<std::uint16_t*>(args.kv), sizes, strides, box, steps,
              CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
              CU_TENSOR_MAP_L2_PROMOTION_NONE, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
@@ -248,6 +242,10 @@ class DecodeM16 final : public DeviceKernel {
 };
 
 }  // namespace
+
+#ifdef M16_TRACE
+void read_trace(long long* to) { cudaMemcpyFromSymbol(to, m16_trace, sizeof(m16_trace)); cudaMemset(nullptr, 0, 0); }
+#endif
 
 const DeviceKernel& decode_m16() {
   static const DecodeM16 kernel;

@@ -9,6 +9,12 @@
 /// What one block of decode_m16 does: see docs/hopper_m16.md for the whole picture.
 namespace mla::kernels::cuda::m16 {
 
+#ifdef M16_TRACE
+__device__ long long m16_trace[64];
+#define TRACE(i) do { if (blockIdx.x == 0 && threadIdx.x % 256 == 0) m16_trace[i] = clock64(); } while (0)
+#else
+#define TRACE(i)
+#endif
 inline constexpr int kRows = 16;         ///< query rows of a part; the N of all products
 inline constexpr int kTileTokens = 64;   ///< keys of a block's step; the M of the score products
 inline constexpr int kGroups = 2;        ///< warpgroups that compute, each on tiles of its own
@@ -17,21 +23,26 @@ inline constexpr int kComputeThreads = kGroups * kGroupThreads;
 inline constexpr int kThreads = kComputeThreads + 32;  ///< and a warp that loads
 inline constexpr int kGroupWarps = kGroupThreads / 32;
 
-/// Where things lie in shared memory. The ring's slots hold 64 tokens x 64 elements of the cache,
-/// or at the end of a part pieces of the block's partial.
+/// Where things lie in shared memory. A tile is columns of 64 tokens x 64 elements; the ring's slots
+/// hold some columns each, or at the end of a part pieces of the block's partial.
 template <int kDQk, int kDV>
 struct Layout {
-  static constexpr int kColumns = kDQk / 64;       ///< column blocks of a tile
-  static constexpr int kValueColumns = kDV / 64;   ///< those that are values too
-  static constexpr int kSlots = 25;
-  static constexpr int kSlotBytes = kTileTokens * 128;
+  static constexpr int kColumns = kDQk / 64;
+  static constexpr int kValueColumns = kDV / 64;  ///< those that are values too
+  static constexpr int kColumnBytes = kTileTokens * 128;
+  static constexpr int kSlotColumns = kColumns % 3 == 0 ? 3 : kColumns;
+  static constexpr int kTileSlots = kColumns / kSlotColumns;
+  static constexpr int kSlotBytes = kSlotColumns * kColumnBytes;
+  static constexpr int kSlots = 200 * 1024 / kSlotBytes;
   static constexpr int kQ = kSlots * kSlotBytes;   ///< [column][16 rows][128 bytes]
   static constexpr int kP = kQ + kColumns * kRows * 128;  ///< [group][16 rows][128 bytes]
-  static constexpr int kMaxima = kP + kGroups * kRows * 128;     ///< float [group][warp][16 rows]
+  static constexpr int kMaxima = kP + kGroups * kRows * 128;     ///< float [group][16 rows][warp]
   static constexpr int kSums = kMaxima + kGroups * kGroupWarps * kRows * 4;  ///< likewise
   static constexpr int kGroupM = kSums + kGroups * kGroupWarps * kRows * 4;  ///< float [group][16]
   static constexpr int kStats = kGroupM + kGroups * kRows * 4;  ///< float2 (m, l) [16 rows]
-  static constexpr int kFull = kStats + kRows * 8;              ///< mbarrier [slot]
+  static constexpr int kRowPlaces = kStats + kRows * 8;         ///< RowPlace [16]
+  static constexpr int kPart = kRowPlaces + kRows * 16;         ///< Part
+  static constexpr int kFull = kPart + static_cast<int>(sizeof(Part));  ///< mbarrier [slot]
   static constexpr int kEmpty = kFull + kSlots * 8;             ///< mbarrier [slot]
   static constexpr int kPartialsReady = kEmpty + kSlots * 8;    ///< mbarrier of the cluster
   static constexpr int kPartialsRead = kPartialsReady + 8;      ///< mbarrier of the cluster
@@ -40,10 +51,17 @@ struct Layout {
   static_assert(kColumns == kValueColumns + 1 && kValueColumns % 4 == 0);
 };
 
+/// Where a row's results go: of the part, or of the request.
+struct RowPlace {
+  char* out;   ///< element 0
+  float* lse;  ///< or m
+};
+static_assert(sizeof(RowPlace) == 16);
+
 /// What a launch adds to DecodeArgs.
 struct LaunchParams {
   int box_tokens = 64;  ///< tokens that one copy brings: they lie in one page
-  int boxes_log2 = 0;   ///< copies that a column of a tile takes, 64 / box_tokens
+  int boxes_log2 = 0;   ///< copies that a tile's 64 tokens take; one brings all columns of a slot
 };
 
 /// A place in the ring: the slot, and the parity of the round.
@@ -91,6 +109,35 @@ __device__ __forceinline__ Part read_part(const Part* parts, int index) {
 #pragma unroll
   for (int i = 0; i < static_cast<int>(sizeof(Part) / sizeof(int4)); ++i) to[i] = __ldg(from + i);
   return part;
+}
+
+/// Copies a record of 16-byte words into shared memory; `thread` counts from 0.
+template <class Record>
+__device__ __forceinline__ void copy_record(const Record* from, std::uint32_t to, int thread) {
+  if (thread < static_cast<int>(sizeof(Record) / sizeof(uint4))) {
+    store_shared(to + thread * 16, __ldg(reinterpret_cast<const uint4*>(from) + thread));
+  }
+}
+
+/// Writes four elements of a finished row, and with the first of them its lse.
+__device__ __forceinline__ void write_result(OutType type, const RowPlace& place, int element,
+                                             float m, float l, float4 o) {
+  constexpr float kLn2 = 0.693147180559945309f;
+  const float inverse = l > 0 ? 1 / l : 0;
+  o.x *= inverse;
+  o.y *= inverse;
+  o.z *= inverse;
+  o.w *= inverse;
+  if (type == OutType::kFp32) {
+    reinterpret_cast<float4*>(place.out)[element / 4] = o;
+  } else if (type == OutType::kBf16) {
+    reinterpret_cast<uint2*>(place.out)[element / 4] = {pack<true>(o.x, o.y),
+                                                        pack<true>(o.z, o.w)};
+  } else {
+    reinterpret_cast<uint2*>(place.out)[element / 4] = {pack<false>(o.x, o.y),
+                                                        pack<false>(o.z, o.w)};
+  }
+  if (element == 0) *place.lse = l > 0 ? (m + __log2f(l)) * kLn2 : INFINITY;
 }
 
 /// The warp that fills the ring.
@@ -148,27 +195,56 @@ class Loader {
   }
 
   __device__ __forceinline__ void load_part() {
-    const int steps = steps_of<kBlocks>(part_);
+    TRACE(21);
+    const int steps = uniform(steps_of<kBlocks>(part_));
     for (int step = 0; step < steps; ++step) {
-      load_tile(step);
-      place_.advance(L::kColumns);
+      if (launch_.boxes_log2 == 0) {
+        load_tile(step);
+      } else {
+        load_tile_in_boxes(step);
+      }
+      place_.advance(L::kTileSlots);
+      if (step == 0) TRACE(22);
     }
-    for (int i = 0; i < L::kValueColumns; ++i) {
-      const Place place = place_.plus(i);
-      wait_empty(place);
-      if (lane_ == 0) barrier_arrive(full(place));
+    TRACE(23);
+    for (int i = 0; i < L::kTileSlots; ++i) {
+      wait_empty(place_.plus(i));
+      if (lane_ == 0) barrier_arrive(full(place_.plus(i)));
     }
-    place_.advance(L::kValueColumns);
+    place_.advance(L::kTileSlots);
+  }
+
+  __device__ __forceinline__ void next_batch() {
+    now_ = next_;
+    next_ = find_box();
   }
 
   __device__ __forceinline__ void load_tile(int step) {
+    if (step % 32 == 0) next_batch();
+    const int page = __shfl_sync(0xFFFFFFFFu, now_.page, step % 32);
+    const int first_token = __shfl_sync(0xFFFFFFFFu, now_.slot, step % 32);
+    if (elect_one()) {
+#pragma unroll
+      for (int i = 0; i < L::kTileSlots; ++i) {
+        const Place place = place_.plus(i);
+        wait_empty(place);
+        if (page >= 0) {
+          barrier_arrive_expecting(full(place), L::kSlotBytes);
+          load_box(slot(place), map_, full(place), first_token, i * L::kSlotColumns, part_.kv_head,
+                   page);
+        } else {
+          barrier_arrive(full(place));
+        }
+      }
+    }
+    __syncwarp();
+  }
+
+  __device__ __forceinline__ void load_tile_in_boxes(int step) {
     const int boxes = 1 << launch_.boxes_log2;
     const int begin = step << launch_.boxes_log2;
     for (int from = begin; from < begin + boxes; from += 32) {
-      if (from % 32 == 0) {
-        now_ = next_;
-        next_ = find_box();
-      }
+      if (from % 32 == 0) next_batch();
       const int count = min(boxes, 32);
       const int box = lane_ - from % 32;
       const bool mine = box >= 0 && box < count && now_.page >= 0;
@@ -177,17 +253,16 @@ class Loader {
       const bool last = from + 32 >= begin + boxes;
       const std::uint32_t offset =
           static_cast<std::uint32_t>((from - begin + box) * launch_.box_tokens * 128);
-#pragma unroll
-      for (int i = 0; i < L::kColumns; ++i) {
-        // The column that is no value comes first: it is done with first.
-        const int column = (i + L::kValueColumns) % L::kColumns;
+      for (int i = 0; i < L::kTileSlots; ++i) {
         const Place place = place_.plus(i);
         if (first) wait_empty(place);
-        if (lane_ == 0) expect(full(place), loaded * launch_.box_tokens * 128, last);
+        const int bytes = loaded * launch_.box_tokens * 128 * L::kSlotColumns;
+        if (lane_ == 0) expect(full(place), bytes, last);
         __syncwarp();
-        if (mine) {
-          load_box(slot(place) + offset, map_, full(place), column * 64, now_.slot, part_.kv_head,
-                   now_.page);
+        if (!mine) continue;
+        for (int column = 0; column < L::kSlotColumns; ++column) {
+          load_box(slot(place) + column * L::kColumnBytes + offset, map_, full(place), now_.slot,
+                   i * L::kSlotColumns + column, part_.kv_head, now_.page);
         }
       }
     }
@@ -233,14 +308,13 @@ class Computer {
   static constexpr int kAll = 3;  // named barrier of the computing warps; 1 and 2: of a group
 
  public:
-  __device__ __forceinline__ Computer(const DecodeArgs& args, std::uint32_t shared, int team,
-                                      int block)
+  __device__ __forceinline__ Computer(const DecodeArgs& args, std::uint32_t shared, int block)
       : args_(args), shared_(shared), block_(block) {
     thread_ = static_cast<int>(threadIdx.x);
     group_ = uniform(thread_ / kGroupThreads);
     warp_ = uniform(thread_ % kGroupThreads / 32);
     lane_ = thread_ % 32;
-    part_ = args.parts + team;
+    part_ = pointer<const Part>(L::kPart);
   }
 
   __device__ __forceinline__ void run() {
@@ -248,7 +322,9 @@ class Computer {
       if (uniform(part_->rows) > 0) compute_part();
       const int next = uniform(part_->next);
       if (next < 0) break;
-      part_ = args_.parts + next;
+      named_barrier<kAll, kComputeThreads>();
+      copy_record(args_.parts + next, shared_ + L::kPart, thread_);
+      named_barrier<kAll, kComputeThreads>();
     }
   }
 
@@ -264,7 +340,9 @@ class Computer {
   }
 
   __device__ __forceinline__ void compute_part() {
+    TRACE(3);
     store_q();
+    TRACE(4);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       m_[i] = -INFINITY;
@@ -281,7 +359,7 @@ class Computer {
     const int first = uniform(part_->token_begin) + block_ * kTileTokens;
     token_end_ = uniform(part_->token_end);
     const Place part_place = place_;
-    if (group_ == 1) place_.advance(L::kColumns);
+    if (group_ == 1) place_.advance(L::kTileSlots);
     for (int step = group_; step < steps; step += kGroups) {
       const std::int64_t begin = first + static_cast<std::int64_t>(step) * (kBlocks * kTileTokens);
       if (begin < token_end_) {
@@ -289,37 +367,39 @@ class Computer {
       } else {
         skip_tile();
       }
-      place_.advance(kGroups * L::kColumns);
+      place_.advance(kGroups * L::kTileSlots);
     }
     place_ = part_place;
-    place_.advance_far(steps * L::kColumns);
+    place_.advance_far(steps * L::kTileSlots);
     finish_part();
-    place_.advance(L::kValueColumns);
+    place_.advance(L::kTileSlots);
   }
 
   __device__ __forceinline__ void store_q() const {
     constexpr int kChunks = kDQk / 8;
-    constexpr int kEach = (kRows * kChunks + kComputeThreads - 1) / kComputeThreads;
+    constexpr int kRowThreads = kComputeThreads / kRows;
+    constexpr int kEach = (kChunks + kRowThreads - 1) / kRowThreads;
+    const int row = thread_ / kRowThreads;
+    const int lane = thread_ % kRowThreads;
     uint4 chunks[kEach];
 #pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      const int n = i * kComputeThreads + thread_;
-      const int row = n / kChunks;
-      chunks[i] = make_uint4(0, 0, 0, 0);
-      if (row < part_->rows) {
-        const int item_row = part_->row_begin + row;
-        const std::uint16_t* q = args_.q + part_->q +
-                                 item_row / part_->heads * args_.q_token_stride +
-                                 item_row % part_->heads * args_.q_head_stride;
-        chunks[i] = __ldg(reinterpret_cast<const uint4*>(q) + n % kChunks);
+    for (int i = 0; i < kEach; ++i) chunks[i] = make_uint4(0, 0, 0, 0);
+    const int item_row = part_->row_begin + row;
+    const int token = item_row / part_->heads;
+    const int head = item_row - token * part_->heads;
+    if (row < part_->rows) {
+      const auto* q = reinterpret_cast<const uint4*>(
+          args_.q + part_->q + token * args_.q_token_stride + head * args_.q_head_stride);
+#pragma unroll
+      for (int i = 0; i < kEach; ++i) {
+        if (lane + i * kRowThreads < kChunks) chunks[i] = __ldg(q + lane + i * kRowThreads);
       }
+      if (lane == 0) pointer<RowPlace>(L::kRowPlaces)[row] = place_of(row, token, head);
     }
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
-      const int n = i * kComputeThreads + thread_;
-      const int row = n / kChunks;
-      const int chunk = n % kChunks;
-      if (row < kRows) {
+      const int chunk = lane + i * kRowThreads;
+      if (chunk < kChunks) {
         store_shared(shared_ + L::kQ + chunk / 8 * (kRows * 128) + row * 128 +
                          ((chunk % 8) ^ (row % 8)) * 16,
                      chunks[i]);
@@ -329,16 +409,32 @@ class Computer {
     named_barrier<kAll, kComputeThreads>();
   }
 
+  __device__ __forceinline__ RowPlace place_of(int row, int token, int head) const {
+    if (part_->partial.offset >= 0) {
+      float* partial = args_.partials + part_->partial.offset;
+      const std::int64_t at = part_->partial.row_begin + row;
+      const int padded_rows = (part_->partial.rows + 15) / 16 * 16;
+      return {reinterpret_cast<char*>(partial + 2 * padded_rows + at * kDV), partial + at};
+    }
+    const std::int64_t at =
+        part_->out + token * args_.out_token_stride + head * args_.out_head_stride;
+    const int size = args_.out_type == OutType::kFp32 ? 4 : 2;
+    return {static_cast<char*>(args_.out) + at * size,
+            args_.lse + part_->lse + token * args_.lse_token_stride + head * args_.lse_head_stride};
+  }
+
   /// Scores, weights and values of the tile that begins at token `begin`.
   __device__ __forceinline__ void compute_tile(int begin) {
     float s[8];
 #pragma unroll
     for (int i = 0; i < L::kColumns; ++i) {
-      const int column = (i + L::kValueColumns) % L::kColumns;
-      wait_full(place_.plus(i));
-      wgmma_fence();
-      const std::uint64_t k = matrix_at(slot(place_.plus(i)));
-      const std::uint64_t q = matrix_at(shared_ + L::kQ + column * (kRows * 128));
+      if (i % L::kSlotColumns == 0) {
+        wait_full(place_.plus(i / L::kSlotColumns));
+        TRACE(5 + i / 3);
+        wgmma_fence();
+      }
+      const std::uint64_t k = matrix_at(column(i));
+      const std::uint64_t q = matrix_at(shared_ + L::kQ + i * (kRows * 128));
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         wgmma_64x16x16<kBf16, false>(s, moved(k, j * 32), moved(q, j * 32), i + j > 0);
@@ -346,7 +442,7 @@ class Computer {
     }
     wgmma_commit();
     wgmma_wait<0>();
-    release(place_);
+    TRACE(8);
     forget();
 
     const int token = begin + warp_ * 16 + lane_ / 4;
@@ -370,10 +466,11 @@ class Computer {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int row = (i >> 1) * 2;
-      p[i] = pack<kBf16>(fast_exp2(s[2 * i] - base[row]), fast_exp2(s[2 * i + 1] - base[row + 1]));
-      const float2 rounded = unpack<kBf16>(p[i]);
-      l_[row] += rounded.x;
-      l_[row + 1] += rounded.y;
+      const float weight = fast_exp2(s[2 * i] - base[row]);
+      const float next_weight = fast_exp2(s[2 * i + 1] - base[row + 1]);
+      p[i] = pack<kBf16>(weight, next_weight);
+      l_[row] += weight;
+      l_[row + 1] += next_weight;
     }
     const std::uint32_t weights = shared_ + L::kP + group_ * (kRows * 128);
     const int p_row = lane_ % 8 + (lane_ / 16) * 8;
@@ -382,30 +479,56 @@ class Computer {
                               p[2], p[3]);
     fence_async_proxy();
     group_barrier();
-
+    TRACE(9);
     wgmma_fence();
     const std::uint64_t p_matrix = matrix_at(weights);
 #pragma unroll
     for (int i = 0; i < L::kValueColumns; ++i) {
-      const std::uint64_t v = matrix_at(slot(place_.plus(i + 1)));
+      const std::uint64_t v = matrix_at(column(i));
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         wgmma_64x16x16<kBf16, true>(o_[i], moved(v, j * 2048), moved(p_matrix, j * 32), true);
       }
-      if (i == L::kValueColumns / 2 - 1) wgmma_commit();
+      if (i % L::kSlotColumns == L::kSlotColumns - 1) wgmma_commit();
     }
     wgmma_commit();
-    wgmma_wait<1>();
-#pragma unroll
-    for (int i = 0; i < L::kValueColumns / 2; ++i) release(place_.plus(i + 1));
-    wgmma_wait<0>();
-#pragma unroll
-    for (int i = L::kValueColumns / 2; i < L::kValueColumns; ++i) release(place_.plus(i + 1));
+    release_as_done<L::kTileSlots>();
+    TRACE(10);
+  }
+
+  /// Releases the tile's slots one by one, as the products that read them finish.
+  template <int kLeft>
+  __device__ __forceinline__ void release_as_done() const {
+    if constexpr (kLeft > 0) {
+      wgmma_wait<kLeft - 1>();
+      release(place_.plus(L::kTileSlots - kLeft));
+      release_as_done<kLeft - 1>();
+    }
   }
 
   /// Which of the lane's four rows accumulator element `i` of a product belongs to.
   static __device__ __forceinline__ constexpr int row_index(int i) {
     return (i & 1) | ((i >> 2) << 1);
+  }
+
+  /// Reduces four values, one for each of the lane's rows, over the eight lanes that have the same
+  /// rows. Returns that of row `reduced_row()`: each step halves what is exchanged.
+  template <class Reduce>
+  __device__ __forceinline__ float over_lanes(const float (&x)[4], Reduce reduce) const {
+    const bool upper = (lane_ & 16) != 0;
+    const float a = exchange(upper ? x[0] : x[2], 16, upper ? x[2] : x[0], reduce);
+    const float b = exchange(upper ? x[1] : x[3], 16, upper ? x[3] : x[1], reduce);
+    const bool odd = (lane_ & 8) != 0;
+    const float c = exchange(odd ? a : b, 8, odd ? b : a, reduce);
+    return exchange(c, 4, c, reduce);
+  }
+  template <class Reduce>
+  __device__ __forceinline__ float exchange(float give, int distance, float keep,
+                                            Reduce reduce) const {
+    return reduce(keep, __shfl_xor_sync(0xFFFFFFFFu, give, distance));
+  }
+  __device__ __forceinline__ int reduced_row() const {
+    return row_of((lane_ >> 4) * 2 + (lane_ >> 3 & 1));
   }
 
   /// The largest of m_ and the group's scores.
@@ -415,26 +538,14 @@ class Computer {
       const int first = (i & 1) | ((i >> 1) << 2);
       new_m[i] = fmaxf(s[first], s[first + 2]);
     }
-#pragma unroll
-    for (int distance = 4; distance < 32; distance *= 2) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        new_m[i] = fmaxf(new_m[i], __shfl_xor_sync(0xFFFFFFFFu, new_m[i], distance));
-      }
-    }
-    float* maxima = pointer<float>(L::kMaxima) + group_ * (kGroupWarps * kRows);
-    if (lane_ < 4) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) maxima[warp_ * kRows + row_of(i)] = new_m[i];
-    }
+    const float largest = over_lanes(new_m, [](float a, float b) { return fmaxf(a, b); });
+    const std::uint32_t maxima = shared_ + L::kMaxima + group_ * (kGroupWarps * kRows * 4);
+    if ((lane_ & 4) == 0) store_shared(maxima + reduced_row() * 16 + warp_ * 4, largest);
     group_barrier();
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      new_m[i] = m_[i];
-#pragma unroll
-      for (int w = 0; w < kGroupWarps; ++w) {
-        new_m[i] = fmaxf(new_m[i], maxima[w * kRows + row_of(i)]);
-      }
+      const float4 of_warps = load_shared4(maxima + row_of(i) * 16);
+      new_m[i] = fmaxf(fmaxf(fmaxf(of_warps.x, of_warps.y), fmaxf(of_warps.z, of_warps.w)), m_[i]);
     }
   }
 
@@ -462,13 +573,13 @@ class Computer {
     for (int n = tokens * 8 + thread_ % kGroupThreads; n < kTileTokens * 8; n += kGroupThreads) {
 #pragma unroll
       for (int i = 0; i < L::kValueColumns; ++i) {
-        store_shared(slot(place_.plus(i + 1)) + n * 16, make_uint4(0, 0, 0, 0));
+        store_shared(column(i) + n * 16, make_uint4(0, 0, 0, 0));
       }
     }
   }
 
   __device__ __forceinline__ void skip_tile() const {
-    for (int i = 0; i < L::kColumns; ++i) {
+    for (int i = 0; i < L::kTileSlots; ++i) {
       wait_full(place_.plus(i));
       release(place_.plus(i));
     }
@@ -480,7 +591,7 @@ class Computer {
   /// Column `column` of the block's partial: 64 elements of 16 rows, float [row][element], where
   /// `swizzled` elements keep both the writers and the readers off each other's banks.
   __device__ __forceinline__ std::uint32_t partial_column(int column) const {
-    return slot(place_.plus(column / 2)) + column % 2 * (L::kSlotBytes / 2);
+    return this->column(column / 2) + column % 2 * (L::kColumnBytes / 2);
   }
   static __device__ __forceinline__ int swizzled(int row, int element) {
     return row * 64 + (element ^ (row / 2 % 4 * 8));
@@ -489,127 +600,122 @@ class Computer {
   __device__ __forceinline__ void finish_part() {
     // What follows is not to be computed ahead: it would take the products' registers.
     forget();
-    share_m_and_l();
-    for (int i = 0; i < L::kValueColumns; ++i) wait_full(place_.plus(i));
+    TRACE(11);
+    hand_over();
     named_barrier<kAll, kComputeThreads>();
-    scale_to_block();
+    TRACE(12);
     add_groups();
-    forget();
+    TRACE(13);
     if constexpr (kBlocks > 1) {
-      named_barrier<kAll, kComputeThreads>();
       signal_cluster(L::kPartialsReady);
       barrier_wait_cluster(shared_ + L::kPartialsReady, cluster_parity_);
     } else {
       named_barrier<kAll, kComputeThreads>();
     }
+    TRACE(14);
     merge_blocks();
+    TRACE(15);
     fence_async_proxy();
     if constexpr (kBlocks > 1) {
       barrier_wait_cluster(shared_ + L::kPartialsRead, cluster_parity_);
       cluster_parity_ ^= 1;
     }
     if (group_ == 0) {
-      for (int i = 0; i < L::kValueColumns; ++i) release(place_.plus(i));
+      for (int i = 0; i < L::kTileSlots; ++i) release(place_.plus(i));
     }
   }
 
   __device__ __forceinline__ void forget() {
-    asm volatile("" : "+r"(thread_), "+r"(lane_), "+r"(block_), "+r"(shared_), "+r"(place_.slot));
+    asm volatile("" : "+r"(thread_), "+r"(lane_), "+r"(block_));
   }
 
-  __device__ __forceinline__ void share_m_and_l() {
-#pragma unroll
-    for (int distance = 4; distance < 32; distance *= 2) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) l_[i] += __shfl_xor_sync(0xFFFFFFFFu, l_[i], distance);
+  static constexpr int kHalf = L::kValueColumns / 2;
+
+  /// Where group `from` hands the other column `i` of the half that it does not keep.
+  __device__ __forceinline__ std::uint32_t handed(int from, int i) const {
+    return column(kHalf + from * (kHalf / 2) + i / 2) + i % 2 * (L::kColumnBytes / 2) +
+           thread_ % kGroupThreads * 16;
+  }
+
+  /// Shows the other group this one's m and sums, and gives it the half of o that it will keep.
+  __device__ __forceinline__ void hand_over() {
+    const float sum = over_lanes(l_, [](float a, float b) { return a + b; });
+    if ((lane_ & 4) == 0) {
+      store_shared(shared_ + L::kSums + ((group_ * kRows + reduced_row()) * kGroupWarps + warp_) * 4,
+                   sum);
     }
-    if (lane_ < 4) {
-      float* sums = pointer<float>(L::kSums) + (group_ * kGroupWarps + warp_) * kRows;
+    if (warp_ == 0 && lane_ < 4) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) sums[row_of(i)] = l_[i];
-      if (warp_ == 0) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) pointer<float>(L::kGroupM)[group_ * kRows + row_of(i)] = m_[i];
+      for (int i = 0; i < 4; ++i) {
+        store_shared(shared_ + L::kGroupM + (group_ * kRows + row_of(i)) * 4, m_[i]);
       }
     }
+    for (int i = 0; i < L::kTileSlots; ++i) wait_full(place_.plus(i));
+#pragma unroll
+    for (int i = 0; i < kHalf; ++i) {
+      float give[8];
+#pragma unroll
+      for (int j = 0; j < 8; ++j) give[j] = group_ == 0 ? o_[kHalf + i][j] : o_[i][j];
+      store_shared4(handed(group_, i), give[0], give[1], give[2], give[3]);
+      store_shared4(handed(group_, i) + kGroupThreads * 16, give[4], give[5], give[6], give[7]);
+    }
   }
 
-  /// Takes o to the larger m of the two groups; leaves the block's m and l.
-  __device__ __forceinline__ void scale_to_block() {
+  /// Adds what the other group handed over to this one's half and leaves it as the block's partial,
+  /// with the block's m and l.
+  __device__ __forceinline__ void add_groups() {
     const float* group_m = pointer<const float>(L::kGroupM);
-    float factor[4];
+    float mine[4];
+    float other[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const float m = fmaxf(m_[i], group_m[(1 - group_) * kRows + row_of(i)]);
-      factor[i] = m_[i] == -INFINITY ? 0 : fast_exp2(m_[i] - m);
+      const float other_m = group_m[(1 - group_) * kRows + row_of(i)];
+      const float m = fmaxf(m_[i], other_m);
+      mine[i] = m_[i] == -INFINITY ? 0 : fast_exp2(m_[i] - m);
+      other[i] = other_m == -INFINITY ? 0 : fast_exp2(other_m - m);
     }
-#pragma unroll
-    for (int i = 0; i < L::kValueColumns; ++i) {
-#pragma unroll
-      for (int j = 0; j < 8; ++j) o_[i][j] *= factor[row_index(j)];
-    }
-    if (thread_ < kRows) {
-      const float* sums = pointer<const float>(L::kSums);
-      const float m = fmaxf(group_m[thread_], group_m[kRows + thread_]);
-      float l = 0;
-#pragma unroll
-      for (int g = 0; g < kGroups; ++g) {
-        float sum = 0;
-#pragma unroll
-        for (int w = 0; w < kGroupWarps; ++w) sum += sums[(g * kGroupWarps + w) * kRows + thread_];
-        const float of_group = group_m[g * kRows + thread_];
-        l += of_group == -INFINITY ? 0 : sum * fast_exp2(of_group - m);
-      }
-      pointer<float2>(L::kStats)[thread_] = make_float2(m, l);
-    }
-  }
+    if (thread_ < kRows) pointer<float2>(L::kStats)[thread_] = block_stats(thread_);
 
-  /// Each group gets one half of the columns from the other, adds its own and leaves them as the
-  /// block's partial.
-  __device__ __forceinline__ void add_groups() {
-    constexpr int kHalf = L::kValueColumns / 2;
-    const auto handed = [&](int from_group, int i) {
-      return slot(place_.plus(kHalf + from_group * (kHalf / 2) + i / 2)) +
-             i % 2 * (L::kSlotBytes / 2) + thread_ % kGroupThreads * 16;
-    };
-    const auto hand_over = [&](const float (&o)[8], int i) {
-      store_shared4(handed(group_, i), o[0], o[1], o[2], o[3]);
-      store_shared4(handed(group_, i) + kGroupThreads * 16, o[4], o[5], o[6], o[7]);
-    };
-    const auto add_and_leave = [&](float (&o)[8], int column, int i) {
+    const int element = warp_ * 16 + lane_ / 4;
+    const int swizzle = lane_ % 4 * 8;
+    const std::uint32_t low = (2 * (lane_ % 4) * 64 + (element ^ swizzle)) * 4;
+    const std::uint32_t high = (2 * (lane_ % 4) * 64 + ((element + 8) ^ swizzle)) * 4;
+#pragma unroll
+    for (int i = 0; i < kHalf; ++i) {
       const float4 a = load_shared4(handed(1 - group_, i));
       const float4 b = load_shared4(handed(1 - group_, i) + kGroupThreads * 16);
-      const float sum[8] = {o[0] + a.x, o[1] + a.y, o[2] + a.z, o[3] + a.w,
-                            o[4] + b.x, o[5] + b.y, o[6] + b.z, o[7] + b.w};
-      const std::uint32_t to = partial_column(column);
+      const float received[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+      const std::uint32_t to = partial_column(group_ * kHalf + i);
 #pragma unroll
       for (int j = 0; j < 8; ++j) {
-        const int element = warp_ * 16 + lane_ / 4 + ((j >> 1) & 1) * 8;
-        store_shared(to + swizzled(row_of(row_index(j)), element) * 4, sum[j]);
-      }
-    };
-#pragma unroll
-    for (int i = 0; i < kHalf; ++i) {
-      if (group_ == 0) {
-        hand_over(o_[kHalf + i], i);
-      } else {
-        hand_over(o_[i], i);
-      }
-    }
-    named_barrier<kAll, kComputeThreads>();
-#pragma unroll
-    for (int i = 0; i < kHalf; ++i) {
-      if (group_ == 0) {
-        add_and_leave(o_[i], i, i);
-      } else {
-        add_and_leave(o_[kHalf + i], kHalf + i, i);
+        const float keep = group_ == 0 ? o_[i][j] : o_[kHalf + i][j];
+        const int r = row_index(j);
+        const std::uint32_t row_offset = ((r & 1) * 64 + (r >> 1) * 8 * 64) * 4;
+        store_shared(to + ((j >> 1 & 1) == 0 ? low : high) + row_offset,
+                     keep * mine[r] + received[j] * other[r]);
       }
     }
   }
 
+  __device__ __forceinline__ float2 block_stats(int row) const {
+    const float* group_m = pointer<const float>(L::kGroupM);
+    const float m = fmaxf(group_m[row], group_m[kRows + row]);
+    float l = 0;
+#pragma unroll
+    for (int g = 0; g < kGroups; ++g) {
+      const float4 sums = load_shared4(shared_ + L::kSums + (g * kRows + row) * 16);
+      const float of_group = group_m[g * kRows + row];
+      const float sum = (sums.x + sums.y) + (sums.z + sums.w);
+      l += of_group == -INFINITY ? 0 : sum * fast_exp2(of_group - m);
+    }
+    return make_float2(m, l);
+  }
+
+  /// Tells all blocks of the cluster that this warp has come so far.
   __device__ __forceinline__ void signal_cluster(int barrier) const {
-    if (thread_ < kBlocks) {
-      barrier_arrive_cluster(map_to_block(shared_ + barrier, static_cast<std::uint32_t>(thread_)));
+    __syncwarp();
+    if (lane_ < kBlocks) {
+      barrier_arrive_cluster(map_to_block(shared_ + barrier, static_cast<std::uint32_t>(lane_)));
     }
   }
 
@@ -621,37 +727,32 @@ class Computer {
     constexpr int kSplit = kPlaces < kComputeThreads ? kComputeThreads / kPlaces : 1;
     constexpr int kEach = kPlaces > kComputeThreads ? kPlaces / kComputeThreads : 1;
     constexpr int kPartials = kBlocks / kSplit;
-    constexpr int kAtOnce = kEach < 4 ? kEach : 4;
     const int split = thread_ % kSplit;
-
+    const int rows = part_->rows;
+    const bool leaves_partial = part_->partial.offset >= 0;
 #pragma unroll 1
-    for (int from = 0; from < kEach; from += kAtOnce) {
-    float4 o[kAtOnce][kPartials];
-    float2 stats[kAtOnce][kPartials];
-#pragma unroll
-    for (int e = 0; e < kAtOnce; ++e) {
-      const int place = ((from + e) * kComputeThreads + thread_) / kSplit;
+    for (int e = 0; e < kEach; ++e) {
+      const int place = (e * kComputeThreads + thread_) / kSplit;
       const int row = place / kVectors;
-      if (row >= part_->rows) break;
       const int element = block_ * kElements + place % kVectors * 4;
       const std::uint32_t at = partial_column(element / 64) + swizzled(row, element % 64) * 4;
       const std::uint32_t stats_at = shared_ + L::kStats + row * 8;
+      float4 o[kPartials];
+      float2 stats[kPartials];
 #pragma unroll
       for (int i = 0; i < kPartials; ++i) {
-        const auto block = static_cast<std::uint32_t>((split * kPartials + i + block_) % kBlocks);
-        o[e][i] = load_mapped4(map_to_block(at, block));
-        stats[e][i] = load_mapped2(map_to_block(stats_at, block));
+        if constexpr (kBlocks == 1) {
+          o[i] = load_shared4(at);
+          stats[i] = *pointer<const float2>(L::kStats + row * 8);
+        } else {
+          const auto from = static_cast<std::uint32_t>((split * kPartials + i + block_) % kBlocks);
+          o[i] = load_mapped4(map_to_block(at, from));
+          stats[i] = load_mapped2(map_to_block(stats_at, from));
+        }
       }
-    }
+      float m = stats[0].x;
 #pragma unroll
-    for (int e = 0; e < kAtOnce; ++e) {
-      const int place = ((from + e) * kComputeThreads + thread_) / kSplit;
-      const int row = place / kVectors;
-      if (kSplit == 1 && row >= part_->rows) break;
-      float m = stats[e][0].x;
-#pragma unroll
-      for (int i = 1; i < kPartials; ++i) m = fmaxf(m, stats[e][i].x);
-      if (row >= part_->rows) m = -INFINITY;
+      for (int i = 1; i < kPartials; ++i) m = fmaxf(m, stats[i].x);
 #pragma unroll
       for (int distance = 1; distance < kSplit; distance *= 2) {
         m = fmaxf(m, __shfl_xor_sync(0xFFFFFFFFu, m, distance));
@@ -660,12 +761,15 @@ class Computer {
       float4 sum = make_float4(0, 0, 0, 0);
 #pragma unroll
       for (int i = 0; i < kPartials; ++i) {
-        const float weight = m == -INFINITY ? 0 : fast_exp2(stats[e][i].x - m);
-        l += weight * stats[e][i].y;
-        sum.x += weight * o[e][i].x;
-        sum.y += weight * o[e][i].y;
-        sum.z += weight * o[e][i].z;
-        sum.w += weight * o[e][i].w;
+        const float weight = m == -INFINITY ? 0 : fast_exp2(stats[i].x - m);
+        l += weight * stats[i].y;
+        sum.x += weight * o[i].x;
+        sum.y += weight * o[i].y;
+        sum.z += weight * o[i].z;
+        sum.w += weight * o[i].w;
+      }
+      if constexpr (kBlocks > 1) {
+        if (e == kEach - 1) signal_cluster(L::kPartialsRead);
       }
 #pragma unroll
       for (int distance = 1; distance < kSplit; distance *= 2) {
@@ -675,61 +779,29 @@ class Computer {
         sum.z += __shfl_xor_sync(0xFFFFFFFFu, sum.z, distance);
         sum.w += __shfl_xor_sync(0xFFFFFFFFu, sum.w, distance);
       }
-      if (split == 0 && row < part_->rows) {
-        write(row, block_ * kElements + place % kVectors * 4, m, l, sum);
-      }
+      if (split == 0 && row < rows) write(leaves_partial, row, element, m, l, sum);
     }
-    }
-    if (kBlocks > 1 || part_->merge >= 0) {
-      if (part_->merge >= 0) __threadfence();
+    if (part_->merge >= 0) {
+      __threadfence();
       named_barrier<kAll, kComputeThreads>();
-      if constexpr (kBlocks > 1) signal_cluster(L::kPartialsRead);
-      if (part_->merge >= 0 && thread_ == 0) atomicAdd(args_.counters + 2 * part_->merge, 1u);
-    } else {
+      if (thread_ == 0) atomicAdd(args_.counters + 2 * part_->merge, 1u);
+    } else if constexpr (kBlocks == 1) {
       named_barrier<kAll, kComputeThreads>();
     }
   }
 
-  __device__ __forceinline__ void write(int row, int element, float m, float l, float4 o) const {
-    if (part_->partial.offset >= 0) {
-      float* partial = args_.partials + part_->partial.offset;
-      const int padded_rows = (part_->partial.rows + 15) / 16 * 16;
-      const int at = part_->partial.row_begin + row;
-      __stcg(reinterpret_cast<float4*>(partial + 2 * padded_rows +
-                                       static_cast<std::int64_t>(at) * kDV + element),
-             o);
+  __device__ __forceinline__ void write(bool partial, int row, int element, float m, float l,
+                                        float4 o) const {
+    const RowPlace place = pointer<const RowPlace>(L::kRowPlaces)[row];
+    if (partial) {
+      __stcg(reinterpret_cast<float4*>(place.out) + element / 4, o);
       if (element == 0) {
-        __stcg(partial + at, m);
-        __stcg(partial + padded_rows + at, l);
+        __stcg(place.lse, m);
+        __stcg(place.lse + (part_->partial.rows + 15) / 16 * 16, l);
       }
       return;
     }
-    const int item_row = part_->row_begin + row;
-    const int token = item_row / part_->heads;
-    const int head = item_row % part_->heads;
-    const float inverse = l > 0 ? 1 / l : 0;
-    o.x *= inverse;
-    o.y *= inverse;
-    o.z *= inverse;
-    o.w *= inverse;
-    const std::int64_t at = part_->out + token * args_.out_token_stride +
-                            head * args_.out_head_stride + element;
-    if (args_.out_type == OutType::kFp32) {
-      *reinterpret_cast<float4*>(static_cast<float*>(args_.out) + at) = o;
-    } else {
-      uint2 packed;
-      if (args_.out_type == OutType::kBf16) {
-        packed = {pack<true>(o.x, o.y), pack<true>(o.z, o.w)};
-      } else {
-        packed = {pack<false>(o.x, o.y), pack<false>(o.z, o.w)};
-      }
-      *reinterpret_cast<uint2*>(static_cast<std::uint16_t*>(args_.out) + at) = packed;
-    }
-    if (element == 0) {
-      constexpr float kLn2 = 0.693147180559945309f;
-      args_.lse[part_->lse + token * args_.lse_token_stride + head * args_.lse_head_stride] =
-          l > 0 ? (m + __log2f(l)) * kLn2 : INFINITY;
-    }
+    write_result(args_.out_type, place, element, m, l, o);
   }
 
   template <class T>
@@ -743,10 +815,15 @@ class Computer {
   __device__ __forceinline__ std::uint32_t slot(Place place) const {
     return shared_ + place.slot * L::kSlotBytes;
   }
+  /// Column `i` of the tile, or of the partial, at place_.
+  __device__ __forceinline__ std::uint32_t column(int i) const {
+    return slot(place_.plus(i / L::kSlotColumns)) + i % L::kSlotColumns * L::kColumnBytes;
+  }
   __device__ __forceinline__ void wait_full(Place place) const {
     barrier_wait(shared_ + L::kFull + place.slot * 8, place.parity);
   }
   __device__ __forceinline__ void release(Place place) const {
+    __syncwarp();
     if (lane_ == 0) barrier_arrive(shared_ + L::kEmpty + place.slot * 8);
   }
 
