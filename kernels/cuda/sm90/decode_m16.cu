@@ -42,6 +42,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 
   if (threadIdx.x >= kComputeThreads) {
     Loader<kDQk, kDV, kBlocks> loader(&map, args, launch, shared, team, block);
+    loader.prepare();
     TRACE(20);
     wait_for_previous_kernel();
     loader.run();
@@ -49,10 +50,8 @@ __global__ void __launch_bounds__(kThreads, 1)
     if constexpr (kBlocks > 1) cluster_wait();
   } else {
     Computer<kBf16, kDQk, kDV, kBlocks> computer(args, shared, block);
-    TRACE(1);
-    wait_for_previous_kernel();
-    TRACE(2);
     if constexpr (kBlocks > 1) cluster_wait();
+    TRACE(1);
     computer.run();
     TRACE(16);
   }

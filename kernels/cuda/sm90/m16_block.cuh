@@ -22,6 +22,11 @@ inline constexpr int kGroupThreads = 128;
 inline constexpr int kComputeThreads = kGroups * kGroupThreads;
 inline constexpr int kThreads = kComputeThreads + 32;  ///< and a warp that loads
 inline constexpr int kGroupWarps = kGroupThreads / 32;
+#ifdef M16_NO_REHEARSAL
+inline constexpr bool kRehearse = false;
+#else
+inline constexpr bool kRehearse = true;
+#endif
 
 /// Where things lie in shared memory. A tile is columns of 64 tokens x 64 elements; the ring's slots
 /// hold some columns each, or at the end of a part pieces of the block's partial.
@@ -156,6 +161,11 @@ class Loader {
     begin_part();
   }
 
+  /// What the rehearsal takes.
+  __device__ __forceinline__ void prepare() {
+    if constexpr (kRehearse) give_tile();
+  }
+
   /// All parts; q, kv and results of earlier kernels must be complete.
   __device__ __forceinline__ void run() {
     while (true) {
@@ -207,6 +217,11 @@ class Loader {
       if (step == 0) TRACE(22);
     }
     TRACE(23);
+    give_tile();
+  }
+
+  /// Gives the computing warps a tile's slots to use as they like.
+  __device__ __forceinline__ void give_tile() {
     for (int i = 0; i < L::kTileSlots; ++i) {
       wait_empty(place_.plus(i));
       if (lane_ == 0) barrier_arrive(full(place_.plus(i)));
@@ -317,9 +332,19 @@ class Computer {
     part_ = pointer<const Part>(L::kPart);
   }
 
+  /// All parts, after a rehearsal: the end of an empty part whose results go nowhere, so that the
+  /// instructions are there when they are waited for. Waits for earlier kernels after it.
   __device__ __forceinline__ void run() {
+    rehearsal_ = kRehearse;
+    if constexpr (!kRehearse) wait_for_previous_kernel();
     while (true) {
-      if (uniform(part_->rows) > 0) compute_part();
+      if (rehearsal_ || uniform(part_->rows) > 0) compute_part();
+      if (rehearsal_) {
+        rehearsal_ = false;
+        named_barrier<kAll, kComputeThreads>();
+        wait_for_previous_kernel();
+        continue;
+      }
       const int next = uniform(part_->next);
       if (next < 0) break;
       named_barrier<kAll, kComputeThreads>();
@@ -341,7 +366,7 @@ class Computer {
 
   __device__ __forceinline__ void compute_part() {
     TRACE(3);
-    store_q();
+    if (!rehearsal_) store_q();
     TRACE(4);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -355,7 +380,7 @@ class Computer {
 #pragma unroll
       for (int j = 0; j < 8; ++j) o_[i][j] = 0;
     }
-    const int steps = uniform(steps_of<kBlocks>(*part_));
+    const int steps = rehearsal_ ? 0 : uniform(steps_of<kBlocks>(*part_));
     const int first = uniform(part_->token_begin) + block_ * kTileTokens;
     token_end_ = uniform(part_->token_end);
     const Place part_place = place_;
@@ -608,7 +633,7 @@ class Computer {
     TRACE(13);
     if constexpr (kBlocks > 1) {
       signal_cluster(L::kPartialsReady);
-      barrier_wait_cluster(shared_ + L::kPartialsReady, cluster_parity_);
+      barrier_wait(shared_ + L::kPartialsReady, cluster_parity_);
     } else {
       named_barrier<kAll, kComputeThreads>();
     }
@@ -617,7 +642,7 @@ class Computer {
     TRACE(15);
     fence_async_proxy();
     if constexpr (kBlocks > 1) {
-      barrier_wait_cluster(shared_ + L::kPartialsRead, cluster_parity_);
+      barrier_wait(shared_ + L::kPartialsRead, cluster_parity_);
       cluster_parity_ ^= 1;
     }
     if (group_ == 0) {
@@ -715,7 +740,7 @@ class Computer {
   __device__ __forceinline__ void signal_cluster(int barrier) const {
     __syncwarp();
     if (lane_ < kBlocks) {
-      barrier_arrive_cluster(map_to_block(shared_ + barrier, static_cast<std::uint32_t>(lane_)));
+      barrier_arrive_mapped(map_to_block(shared_ + barrier, static_cast<std::uint32_t>(lane_)));
     }
   }
 
@@ -728,9 +753,10 @@ class Computer {
     constexpr int kEach = kPlaces > kComputeThreads ? kPlaces / kComputeThreads : 1;
     constexpr int kPartials = kBlocks / kSplit;
     const int split = thread_ % kSplit;
-    const int rows = part_->rows;
+    const int rows = rehearsal_ ? 0 : part_->rows;
+    const int merge = rehearsal_ ? -1 : part_->merge;
     const bool leaves_partial = part_->partial.offset >= 0;
-#pragma unroll 1
+#pragma unroll 2
     for (int e = 0; e < kEach; ++e) {
       const int place = (e * kComputeThreads + thread_) / kSplit;
       const int row = place / kVectors;
@@ -769,6 +795,8 @@ class Computer {
         sum.w += weight * o[i].w;
       }
       if constexpr (kBlocks > 1) {
+        // The sums are used, so what they are made of has come.
+        asm volatile("" ::"f"(l), "f"(sum.x), "f"(sum.y), "f"(sum.z), "f"(sum.w) : "memory");
         if (e == kEach - 1) signal_cluster(L::kPartialsRead);
       }
 #pragma unroll
@@ -781,10 +809,10 @@ class Computer {
       }
       if (split == 0 && row < rows) write(leaves_partial, row, element, m, l, sum);
     }
-    if (part_->merge >= 0) {
-      __threadfence();
+    if (merge >= 0) {
+      fence_gpu();
       named_barrier<kAll, kComputeThreads>();
-      if (thread_ == 0) atomicAdd(args_.counters + 2 * part_->merge, 1u);
+      if (thread_ == 0) atomicAdd(args_.counters + 2 * merge, 1u);
     } else if constexpr (kBlocks == 1) {
       named_barrier<kAll, kComputeThreads>();
     }
@@ -837,6 +865,7 @@ class Computer {
   const Part* part_;
   Place place_;
   std::uint32_t cluster_parity_ = 0;
+  bool rehearsal_ = false;
   int visible_[4];
   int all_see_ = 0;
   int token_end_ = 0;

@@ -13,11 +13,13 @@ constexpr std::int64_t kRowsPerPart = 16;
 constexpr std::int64_t kTileTokens = 64;
 
 // Of one H200, in microseconds; docs/hopper_m16.md says how they were measured.
-constexpr double kTileOfMemory = 0.0166;  ///< 64 x 576 elements at the memory's full rate
-constexpr double kTileOfBlock = 0.95;     ///< a block's least time for one
-constexpr double kPart = 1.5;             ///< begin and end a part
-constexpr double kLaunch = 2.5;
-constexpr double kMergeTeams = 4.5;       ///< a merge through global memory
+constexpr double kTileOfMemory = 0.0165;  ///< 64 x 576 elements at the memory's full rate
+constexpr double kTileOfBlock = 1.13;     ///< a block's least time for one
+constexpr double kLaunch = 4.5;
+constexpr double kPart = 1.2;             ///< begin and end a part, for a block alone
+constexpr double kPartOfCluster = 2.2;    ///< ... and for a cluster
+constexpr double kMergeTeams = 3;         ///< a merge through global memory
+constexpr double kMergePartial = 0.015;   ///< ... and for each partial that it reads
 
 KernelGeometry geometry_of(int team_size, int teams) {
   return {teams, team_size, kRowsPerPart, kTileTokens * team_size};
@@ -49,15 +51,18 @@ double m16_predicted_us(std::span<const DeviceItem> items, const KernelGeometry&
   const std::vector<Run> runs = deal_runs(steps, geometry.teams);
   std::vector<double> busy(geometry.teams, 0.0);
   double all_tiles = 0;
-  bool cut = false;
+  const double part = geometry.blocks_per_team > 1 ? kPartOfCluster : kPart;
+  std::vector<int> runs_of(steps.size(), 0);
   for (const Run& run : runs) {
-    busy[run.team] += kPart + kTileOfBlock * static_cast<double>(run.tiles.size());
+    busy[run.team] += part + kTileOfBlock * static_cast<double>(run.tiles.size());
     all_tiles += static_cast<double>(run.tiles.size() * geometry.blocks_per_team);
-    cut |= run.tiles.size() < steps[run.unit];
+    ++runs_of[run.unit];
   }
   const double busiest = busy.empty() ? 0 : *std::max_element(busy.begin(), busy.end());
-  const double memory = kPart + kTileOfMemory * all_tiles;
-  return kLaunch + std::max(busiest, memory) + (cut ? kMergeTeams : 0);
+  const double memory = part + kTileOfMemory * all_tiles;
+  const int most = runs_of.empty() ? 0 : *std::max_element(runs_of.begin(), runs_of.end());
+  const double merge = most > 1 ? kMergeTeams + kMergePartial * most : 0;
+  return kLaunch + std::max(busiest, memory) + merge;
 }
 
 KernelGeometry m16_geometry(std::span<const DeviceItem> items, const M16Residency& residency) {
