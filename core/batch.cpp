@@ -37,7 +37,9 @@ void check_inline_bytes(const std::string& field, const TensorSource& source, st
   }
 }
 
-void check_sizes(const Batch& batch) {
+}  // namespace
+
+void validate_sizes(const Batch& batch) {
   const MlaShape& shape = batch.shape;
   check_range("shape.h_q", shape.h_q, 1, kMaxHeads);
   check_range("shape.h_kv", shape.h_kv, 1, kMaxHeads);
@@ -77,8 +79,6 @@ void check_sizes(const Batch& batch) {
   }
 }
 
-}  // namespace
-
 Range blocks_of(const Batch& batch, const Request& request, Range chunks) {
   if (chunks.empty()) return {};
   const std::int64_t last_token = std::min(chunks.end * batch.chunk_tokens, request.context_len);
@@ -87,7 +87,7 @@ Range blocks_of(const Batch& batch, const Request& request, Range chunks) {
 }
 
 void validate_header(const Batch& batch, ValidateFor purpose) {
-  check_sizes(batch);
+  validate_sizes(batch);
   if (batch.kv_cache.kind == TensorSource::Kind::kNone && purpose == ValidateFor::kDecoding) {
     throw FormatError("kv_cache", "no source (this batch holds lengths only)",
                       "safetensors, inline data or a generator");

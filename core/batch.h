@@ -89,6 +89,9 @@ enum class ValidateFor : std::uint8_t { kPlanning, kDecoding };
 /// @throws FormatError naming the first wrong field, as in `requests[3].context_len`.
 void validate(const Batch& batch, ValidateFor purpose);
 
+/// The part of `validate` that concerns neither requests nor tensors.
+void validate_sizes(const Batch& batch);
+
 /// The part of `validate` that concerns no single request, and that ids differ.
 void validate_header(const Batch& batch, ValidateFor purpose);
 

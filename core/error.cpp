@@ -39,6 +39,9 @@ NotCompiled::NotCompiled(std::string_view part, std::string_view how_to_get_it)
 MpiError::MpiError(std::string_view call, std::string_view reason)
     : Error(ExitCode::kPeerLost, std::string(call) + ": " + std::string(reason)) {}
 
+CudaError::CudaError(std::string_view call, std::string_view reason)
+    : Error(ExitCode::kIo, std::string(call) + ": " + std::string(reason)) {}
+
 IoError::IoError(std::string_view action, std::string_view path, int os_error)
     : Error(ExitCode::kIo,
             "cannot " + std::string(action) + " '" + std::string(path) + "'" +

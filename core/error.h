@@ -60,6 +60,13 @@ class MpiError : public Error {
   MpiError(std::string_view call, std::string_view reason);
 };
 
+/// A call into the CUDA runtime failed, or a GPU's memory is short. Like a disk, the device is
+/// something that input and output go through: exit code kIo.
+class CudaError : public Error {
+ public:
+  CudaError(std::string_view call, std::string_view reason);
+};
+
 /// The operating system refused a read or a write. `os_error` is an errno value, 0 for none.
 class IoError : public Error {
  public:

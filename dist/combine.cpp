@@ -25,17 +25,17 @@ ItemKey key_of(const WorkItem& item) {
 }
 
 std::vector<Message> pack_all(const Communicator& comm, const Batch& batch,
-                              const Partition& partition, const SplitPlan& plan,
+                              const Partition& partition, std::span<const WorkItem> items,
                               const std::vector<kernels::OpenItem>& open, CombineStats& stats) {
   std::map<int, MessagePacker> packers;
   for (const kernels::OpenItem& o : open) {
-    const WorkItem& item = plan.items[o.item];
+    const WorkItem& item = items[o.item];
     const int owner = owner_of(partition, partition.pieces_of(comm.rank())[item.piece]);
     if (owner == comm.rank()) continue;
     auto packer = packers.find(owner);
     if (packer == packers.end()) {
-      const auto items = wire_items(batch, partition, comm.rank(), owner);
-      packer = packers.emplace(owner, MessagePacker(batch, items, owner)).first;
+      const auto sent = wire_items(batch, partition, comm.rank(), owner);
+      packer = packers.emplace(owner, MessagePacker(batch, sent, owner)).first;
     }
     for (const NodePartial& node : o.nodes) packer->second.add(item, node);
     stats.partials_sent += static_cast<std::int64_t>(o.nodes.size());
@@ -64,26 +64,26 @@ void merge_item(const Batch& batch, Gathered& gathered, ResultBuilder& results) 
 }  // namespace
 
 CombineStats combine(const Communicator& comm, const Batch& batch, const Partition& partition,
-                     const SplitPlan& plan, const std::vector<kernels::OpenItem>& open, int threads,
-                     ResultBuilder& results) {
+                     std::span<const WorkItem> items, const std::vector<kernels::OpenItem>& open,
+                     int threads, ResultBuilder& results) {
   CombineStats stats;
   const Stopwatch exchange_watch;
   std::vector<std::vector<WireItem>> expected;
   std::vector<Incoming> incoming;
   for (int peer = 0; peer < comm.size(); ++peer) {
-    auto items = wire_items(batch, partition, peer, comm.rank());
-    if (items.empty()) continue;
-    incoming.push_back({peer, message_bytes(batch, items)});
-    expected.push_back(std::move(items));
+    auto coming = wire_items(batch, partition, peer, comm.rank());
+    if (coming.empty()) continue;
+    incoming.push_back({peer, message_bytes(batch, coming)});
+    expected.push_back(std::move(coming));
   }
-  const auto outgoing = pack_all(comm, batch, partition, plan, open, stats);
+  const auto outgoing = pack_all(comm, batch, partition, items, open, stats);
   std::vector<Message> received = exchange(comm, outgoing, incoming);
   stats.exchange_seconds = exchange_watch.seconds();
 
   const Stopwatch merge_watch;
   std::map<ItemKey, Gathered> by_item;
   for (const kernels::OpenItem& o : open) {
-    const WorkItem& item = plan.items[o.item];
+    const WorkItem& item = items[o.item];
     const Piece& piece = partition.pieces_of(comm.rank())[item.piece];
     if (owner_of(partition, piece) == comm.rank()) by_item[key_of(item)] = {item, o.nodes};
   }

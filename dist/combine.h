@@ -1,5 +1,6 @@
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "core/batch.h"
@@ -7,7 +8,7 @@
 #include "core/result_builder.h"
 #include "core/split_plan.h"
 #include "dist/communicator.h"
-#include "kernels/local_decode.h"
+#include "kernels/node_decoder.h"
 
 namespace mla::dist {
 
@@ -25,11 +26,11 @@ struct CombineStats {
 ///     before: the maximal nodes of its own chunks    rank 0: a[0..3)   rank 1: a[3..4) b[0..4)
 ///     after:  the results of the requests it owns    rank 0: a         rank 1: b
 ///
-/// `open` are the items of `plan` (this rank's) that the local decode left unfinished. Collective
+/// `open` are those of `items` (this rank's) that the local decode left unfinished. Collective
 /// over the ranks that share a request; the bytes of the results do not depend on the partition.
 /// @throws MpiError if a peer breaks the protocol.
 CombineStats combine(const Communicator& comm, const Batch& batch, const Partition& partition,
-                     const SplitPlan& plan, const std::vector<kernels::OpenItem>& open, int threads,
-                     ResultBuilder& results);
+                     std::span<const WorkItem> items, const std::vector<kernels::OpenItem>& open,
+                     int threads, ResultBuilder& results);
 
 }  // namespace mla::dist

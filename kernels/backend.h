@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -13,10 +14,14 @@
 #include "core/kv_view.h"
 #include "core/partial.h"
 #include "core/range.h"
+#include "kernels/node_decoder.h"
 
 namespace mla::kernels {
 
+class DecodeOperator;
 class ProjectionKernel;
+struct OperatorLayout;
+struct OperatorOptions;
 
 /// Some query rows of one request that read one KV head, and the cache they read: what a kernel
 /// needs to compute any chunk of it. Plain data; nothing is owned.
@@ -51,8 +56,14 @@ struct DecodeParams {
   }
 };
 
-/// One implementation of the decode operator. Stateless; all calls are thread-safe, allocate
-/// nothing, print nothing and throw nothing unless they say so.
+/// A GPU that this process sees.
+struct Gpu {
+  std::string name;
+  std::string bus_id;  ///< on the PCI bus: the same for all processes of a node
+};
+
+/// One implementation of the decode operator, on CPUs or on GPUs. Stateless; all calls are
+/// thread-safe.
 class Backend {
  public:
   Backend() = default;
@@ -64,6 +75,39 @@ class Backend {
   virtual std::string_view name() const = 0;
   /// Why this machine cannot run it, as a clause ("the CPU lacks AVX512-BF16"); empty if it can.
   virtual std::string why_unavailable() const = 0;
+  /// The GPUs that this process may choose from by DecoderOptions::gpu; none for a backend that
+  /// computes on CPUs.
+  virtual std::vector<Gpu> gpus() const { return {}; }
+
+  /// Why it cannot decode batches of such sizes and types, as a clause; empty if it can. Only asked
+  /// of a backend that is available.
+  virtual std::string why_unsupported(const Batch& /*batch*/) const { return {}; }
+
+  /// What computes `pieces` of `batch`. All arguments but the options must outlive it.
+  /// @throws Unsupported if it cannot do what the batch or the options ask for, CudaError if a
+  ///         GPU's memory is short.
+  virtual std::unique_ptr<NodeDecoder> make_decoder(const Batch& batch,
+                                                    std::span<const Piece> pieces,
+                                                    const RankInputs& inputs,
+                                                    const DecoderOptions& options) const = 0;
+
+  /// The decode operator over tensors of the caller's, planned for `batch`, of whose requests only
+  /// the lengths are read. `options` say on which GPU, or on how many threads.
+  /// @throws Unsupported if it cannot do it, CudaError
+  virtual std::unique_ptr<DecodeOperator> make_operator(const Batch& batch,
+                                                        const OperatorLayout& layout,
+                                                        const OperatorOptions& options) const = 0;
+};
+
+/// A backend that computes with the CPU's threads. All calls allocate nothing, print nothing and
+/// throw nothing unless they say so.
+class HostBackend : public Backend {
+ public:
+  std::unique_ptr<NodeDecoder> make_decoder(const Batch& batch, std::span<const Piece> pieces,
+                                            const RankInputs& inputs,
+                                            const DecoderOptions& options) const override;
+  std::unique_ptr<DecodeOperator> make_operator(const Batch& batch, const OperatorLayout& layout,
+                                                const OperatorOptions& options) const override;
 
   /// Bytes of scratch that `decode` needs for any request of at most `max_context_len` tokens, for
   /// one thread.
@@ -89,12 +133,19 @@ class Backend {
   virtual double run_products(DType dtype, std::int64_t count) const noexcept = 0;
 };
 
-/// All backends compiled in, the fastest first.
+/// All backends, the fastest first.
 const std::vector<const Backend*>& backends();
+/// Those of them that compute with the CPU.
+const std::vector<const HostBackend*>& host_backends();
 
 /// The backend called `name`; "auto" is the first that this machine can run.
 /// @throws InvalidArgument for an unknown name, Unsupported for one this machine cannot run; both
 ///         list what there is.
 const Backend& find_backend(std::string_view name);
+/// The same for `batch`: "auto" is the first that this machine can run and that can decode it.
+/// @throws Unsupported also for a backend that cannot decode `batch`
+const Backend& find_backend(std::string_view name, const Batch& batch);
+/// Likewise among those that compute with the CPU.
+const HostBackend& find_host_backend(std::string_view name);
 
 }  // namespace mla::kernels

@@ -36,7 +36,7 @@ inline void keep_nan(const PartialView& partial) {
   }
 }
 
-/// `Backend::decode` for a backend that knows how to compute one chunk: it calls
+/// `HostBackend::decode` for a backend that knows how to compute one chunk: it calls
 /// `compute_chunk(Range tokens, PartialView result)` for each of `chunks` and folds the partials
 /// along the canonical tree.
 ///

@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <numbers>
+#include <utility>
 
 #include <omp.h>
+
+#include "core/error.h"
 
 namespace mla::kernels {
 
@@ -26,7 +29,8 @@ DecodeParams decode_params(const Batch& batch, const WorkItem& item, const RankI
           .causal = batch.causal};
 }
 
-WorkspaceSize workspace_size(const Batch& batch, const SplitPlan& plan, const Backend& backend) {
+WorkspaceSize workspace_size(const Batch& batch, const SplitPlan& plan,
+                             const HostBackend& backend) {
   std::int64_t longest = 0;
   std::int64_t most_rows = 0;
   for (const WorkItem& item : plan.items) {
@@ -39,19 +43,30 @@ WorkspaceSize workspace_size(const Batch& batch, const SplitPlan& plan, const Ba
           .threads = plan.threads()};
 }
 
-LocalDecoder::LocalDecoder(const Batch& batch, const SplitPlan& plan, const Backend& backend)
+LocalDecoder::LocalDecoder(const Batch& batch, const SplitPlan& plan, const HostBackend& backend)
+    : LocalDecoder(batch, plan, backend,
+                   AlignedBuffer<std::byte>(workspace_size(batch, plan, backend).bytes()), {}) {}
+
+LocalDecoder::LocalDecoder(const Batch& batch, const SplitPlan& plan, const HostBackend& backend,
+                           std::span<std::byte> memory)
+    : LocalDecoder(batch, plan, backend, {}, memory) {}
+
+LocalDecoder::LocalDecoder(const Batch& batch, const SplitPlan& plan, const HostBackend& backend,
+                           AlignedBuffer<std::byte> owned, std::span<std::byte> memory)
     : batch_(batch),
       plan_(plan),
       backend_(backend),
       size_(workspace_size(batch, plan, backend)),
-      fold_(batch, plan),
-      thread_memory_(size_.threads * size_.bytes_per_thread()) {}
+      owned_(std::move(owned)),
+      memory_(memory.empty() ? owned_.data() : memory.data()),
+      fold_(batch, plan,
+            reinterpret_cast<float*>(memory_ + size_.threads * size_.bytes_per_thread())) {}
 
 std::byte* LocalDecoder::memory_of(int thread) {
-  return thread_memory_.data() + thread * size_.bytes_per_thread();
+  return memory_ + thread * size_.bytes_per_thread();
 }
 
-const std::vector<OpenItem>& LocalDecoder::run(const RankInputs& inputs, ResultBuilder& results,
+const std::vector<OpenItem>& LocalDecoder::run(const RankInputs& inputs, ResultSink& results,
                                                std::atomic<std::int64_t>* chunks_done) {
   const int threads = plan_.threads();
 #pragma omp parallel num_threads(threads)
@@ -72,9 +87,8 @@ const std::vector<OpenItem>& LocalDecoder::run(const RankInputs& inputs, ResultB
   return fold_.open_items();
 }
 
-void LocalDecoder::run_segment(std::int64_t segment, const RankInputs& inputs,
-                               ResultBuilder& results, std::atomic<std::int64_t>* chunks_done,
-                               int thread) {
+void LocalDecoder::run_segment(std::int64_t segment, const RankInputs& inputs, ResultSink& results,
+                               std::atomic<std::int64_t>* chunks_done, int thread) {
   const Segment& s = plan_.segments[segment];
   WorkItem item = plan_.items[s.item];
   const bool is_first_slice = s.rows.begin == item.rows.begin;
@@ -89,6 +103,42 @@ void LocalDecoder::run_segment(std::int64_t segment, const RankInputs& inputs,
   if (nodes == nullptr) {
     results.finish(item, partial_at(partial, s.rows.size(), batch_.shape.d_v));
   }
+}
+
+namespace {
+
+class HostDecoder final : public NodeDecoder {
+ public:
+  HostDecoder(const Batch& batch, std::span<const Piece> pieces, const RankInputs& inputs,
+              const HostBackend& backend, int threads)
+      : plan_(make_split_plan(batch, pieces, threads)),
+        inputs_(inputs),
+        decoder_(batch, plan_, backend) {}
+
+  std::span<const WorkItem> items() const override { return plan_.items; }
+
+  const std::vector<OpenItem>& run(ResultBuilder& results,
+                                   std::atomic<std::int64_t>* chunks_done) override {
+    return decoder_.run(inputs_, results, chunks_done);
+  }
+
+ private:
+  SplitPlan plan_;
+  const RankInputs& inputs_;
+  LocalDecoder decoder_;
+};
+
+}  // namespace
+
+std::unique_ptr<NodeDecoder> HostBackend::make_decoder(const Batch& batch,
+                                                       std::span<const Piece> pieces,
+                                                       const RankInputs& inputs,
+                                                       const DecoderOptions& options) const {
+  if (!options.exact) {
+    throw Unsupported("--combine", "fast with backend " + std::string(name()),
+                      "exact, or a backend that computes on a GPU");
+  }
+  return std::make_unique<HostDecoder>(batch, pieces, inputs, *this, options.threads);
 }
 
 }  // namespace mla::kernels

@@ -9,28 +9,13 @@
 #include "core/aligned_buffer.h"
 #include "core/batch.h"
 #include "core/huge_pages.h"
-#include "core/kv_view.h"
-#include "core/result_builder.h"
+#include "core/result_sink.h"
 #include "core/split_plan.h"
 #include "kernels/backend.h"
+#include "kernels/node_decoder.h"
 #include "kernels/thread_fold.h"
 
 namespace mla::kernels {
-
-/// Where the tensors of one piece lie in this rank's memory.
-struct PieceInputs {
-  const std::int32_t* block_table = nullptr;  ///< valid for the blocks of the piece's chunks
-  const std::uint16_t* q = nullptr;           ///< query 0, head `first_head`
-  std::int64_t first_head = 0;                ///< of the piece
-  std::int64_t q_token_stride = 0;            ///< elements
-  std::int64_t q_head_stride = 0;             ///< elements
-};
-
-/// All tensors of one rank.
-struct RankInputs {
-  KvView kv;
-  std::vector<PieceInputs> pieces;  ///< one per piece, in the order of the partition
-};
 
 /// What a kernel needs to know of `item`, one of `work_items(batch, pieces)` of the pieces that
 /// `inputs` belongs to.
@@ -49,33 +34,40 @@ struct WorkspaceSize {
   }
   std::int64_t bytes() const { return fold_floats * 4 + threads * bytes_per_thread(); }
 };
-WorkspaceSize workspace_size(const Batch& batch, const SplitPlan& plan, const Backend& backend);
+WorkspaceSize workspace_size(const Batch& batch, const SplitPlan& plan, const HostBackend& backend);
 
 /// One rank's decode: computes the segments of a plan on the plan's number of threads, which then
-/// share the folding of requests that were cut over them. Owns the memory of the partials, so a
+/// share the folding of requests that were cut over them. Keeps the memory of the partials, so a
 /// plan can be run again and again.
 class LocalDecoder {
  public:
   /// All arguments must outlive the decoder.
-  LocalDecoder(const Batch& batch, const SplitPlan& plan, const Backend& backend);
+  LocalDecoder(const Batch& batch, const SplitPlan& plan, const HostBackend& backend);
+  /// The same in `memory`, workspace_size(...).bytes() aligned to 64.
+  LocalDecoder(const Batch& batch, const SplitPlan& plan, const HostBackend& backend,
+               std::span<std::byte> memory);
 
   /// Computes everything. Items whose request lies wholly on this rank are finished into `results`;
   /// the others are returned, and their partials stay valid until the next run. `chunks_done` is
   /// raised after each chunk of an item. Allocates nothing. Local.
-  const std::vector<OpenItem>& run(const RankInputs& inputs, ResultBuilder& results,
+  const std::vector<OpenItem>& run(const RankInputs& inputs, ResultSink& results,
                                    std::atomic<std::int64_t>* chunks_done = nullptr);
 
  private:
-  void run_segment(std::int64_t segment, const RankInputs& inputs, ResultBuilder& results,
+  LocalDecoder(const Batch& batch, const SplitPlan& plan, const HostBackend& backend,
+               AlignedBuffer<std::byte> owned, std::span<std::byte> memory);
+
+  void run_segment(std::int64_t segment, const RankInputs& inputs, ResultSink& results,
                    std::atomic<std::int64_t>* chunks_done, int thread);
   std::byte* memory_of(int thread);
 
   const Batch& batch_;
   const SplitPlan& plan_;
-  const Backend& backend_;
+  const HostBackend& backend_;
   WorkspaceSize size_;
+  AlignedBuffer<std::byte> owned_;
+  std::byte* memory_;  // [threads, size_.bytes_per_thread()], then the partials of the fold
   ThreadFold fold_;
-  AlignedBuffer<std::byte> thread_memory_;  // [threads, size_.bytes_per_thread()]
 };
 
 }  // namespace mla::kernels

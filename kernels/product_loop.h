@@ -4,8 +4,8 @@
 
 namespace mla::kernels {
 
-/// `Backend::run_products` for an `op(sum, factor)` that turns one register of sums into the next
-/// and does `flops` operations, in `kChains` independent chains: as many as fit the registers.
+/// `HostBackend::run_products` for an `op(sum, factor)` that turns one register of sums into the
+/// next and does `flops` operations, in `kChains` independent chains: as many as fit the registers.
 template <int kChains, class Sum, class Factor, class Op>
 [[gnu::always_inline]] inline double product_loop(std::int64_t count, double flops, Sum zero,
                                                   Factor factor, Op op) {

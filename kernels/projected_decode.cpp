@@ -38,7 +38,7 @@ struct ThreadMemory {
   std::span<std::byte> project;
 
   ThreadMemory(WorkspaceCutter& cut, const Batch& batch, const TileSizes& sizes,
-               const PackedProjections& weights, const Backend& backend) {
+               const PackedProjections& weights, const HostBackend& backend) {
     const auto bytes = [&cut](std::int64_t count) {
       return std::span(cut.take<std::byte>(count), static_cast<std::size_t>(count));
     };
@@ -50,7 +50,7 @@ struct ThreadMemory {
 };
 
 std::int64_t bytes_per_thread(const Batch& batch, const TileSizes& sizes,
-                              const PackedProjections& weights, const Backend& backend) {
+                              const PackedProjections& weights, const HostBackend& backend) {
   WorkspaceCutter cut(nullptr);
   const ThreadMemory memory(cut, batch, sizes, weights, backend);
   constexpr std::int64_t kPage = 4096;
@@ -61,8 +61,8 @@ std::int64_t bytes_per_thread(const Batch& batch, const TileSizes& sizes,
 class TileRunner {
  public:
   TileRunner(const Batch& batch, const ProjectedPlan& plan, const PackedProjections& weights,
-             const Backend& backend, const ProjectedInputs& inputs, const ProjectedOutputs& outputs,
-             const ThreadMemory& memory)
+             const HostBackend& backend, const ProjectedInputs& inputs,
+             const ProjectedOutputs& outputs, const ThreadMemory& memory)
       : batch_(batch),
         plan_(plan),
         weights_(weights),
@@ -161,7 +161,7 @@ class TileRunner {
   const Batch& batch_;
   const ProjectedPlan& plan_;
   const PackedProjections& weights_;
-  const Backend& backend_;
+  const HostBackend& backend_;
   const ProjectedInputs& inputs_;
   const ProjectedOutputs& outputs_;
   const ThreadMemory& memory_;
@@ -170,12 +170,13 @@ class TileRunner {
 }  // namespace
 
 std::int64_t projected_workspace_bytes(const Batch& batch, const ProjectedPlan& plan,
-                                       const PackedProjections& weights, const Backend& backend) {
+                                       const PackedProjections& weights,
+                                       const HostBackend& backend) {
   return plan.threads() * bytes_per_thread(batch, largest_tile(batch, plan), weights, backend);
 }
 
 void decode_projected(const Batch& batch, const ProjectedPlan& plan,
-                      const PackedProjections& weights, const Backend& backend,
+                      const PackedProjections& weights, const HostBackend& backend,
                       const ProjectedInputs& inputs, const ProjectedOutputs& outputs,
                       std::span<std::byte> workspace) noexcept {
   const TileSizes sizes = largest_tile(batch, plan);

@@ -25,7 +25,8 @@ struct ProjectedOutputs {
 
 /// Bytes of memory that `decode_projected` works in, for all threads of the plan.
 std::int64_t projected_workspace_bytes(const Batch& batch, const ProjectedPlan& plan,
-                                       const PackedProjections& weights, const Backend& backend);
+                                       const PackedProjections& weights,
+                                       const HostBackend& backend);
 
 /// The fused operator on the plan's number of threads: for every token and head
 ///   q   = (q_nope W_UK, q_rope)      the product rounded to batch.dtype
@@ -38,7 +39,7 @@ std::int64_t projected_workspace_bytes(const Batch& batch, const ProjectedPlan& 
 /// @param workspace aligned to 64 bytes, projected_workspace_bytes
 /// @pre weights and inputs.kv are of batch.dtype, and the weights have batch.shape.h_q heads
 void decode_projected(const Batch& batch, const ProjectedPlan& plan,
-                      const PackedProjections& weights, const Backend& backend,
+                      const PackedProjections& weights, const HostBackend& backend,
                       const ProjectedInputs& inputs, const ProjectedOutputs& outputs,
                       std::span<std::byte> workspace) noexcept;
 

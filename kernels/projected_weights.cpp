@@ -33,7 +33,7 @@ void check(const HeadMatrices& w_uk, const HeadMatrices& w_uv) {
 
 }  // namespace
 
-const ProjectionKernel& Backend::projection_kernel(DType dtype) const {
+const ProjectionKernel& HostBackend::projection_kernel(DType dtype) const {
   return portable::projection_kernel(dtype);
 }
 
@@ -61,7 +61,7 @@ HeadMatrices w_uv_of_kv_b_proj(const std::uint16_t* weight, DType dtype, std::in
           .out_stride = d_latent};
 }
 
-std::int64_t PackedProjections::packed_bytes(const Backend& backend, const HeadMatrices& w_uk,
+std::int64_t PackedProjections::packed_bytes(const HostBackend& backend, const HeadMatrices& w_uk,
                                              const HeadMatrices& w_uv) {
   check(w_uk, w_uv);
   const ProjectionKernel& kernel = backend.projection_kernel(w_uk.dtype);
@@ -69,19 +69,19 @@ std::int64_t PackedProjections::packed_bytes(const Backend& backend, const HeadM
          (kernel.packed_bytes(w_uk.d_in, w_uk.d_out) + kernel.packed_bytes(w_uv.d_in, w_uv.d_out));
 }
 
-PackedProjections::PackedProjections(const Backend& backend, const HeadMatrices& w_uk,
+PackedProjections::PackedProjections(const HostBackend& backend, const HeadMatrices& w_uk,
                                      const HeadMatrices& w_uv)
     : PackedProjections(
           backend, w_uk, w_uv,
           AlignedBuffer<std::byte>(static_cast<std::size_t>(packed_bytes(backend, w_uk, w_uv)))) {}
 
-PackedProjections::PackedProjections(const Backend& backend, const HeadMatrices& w_uk,
+PackedProjections::PackedProjections(const HostBackend& backend, const HeadMatrices& w_uk,
                                      const HeadMatrices& w_uv, AlignedBuffer<std::byte> memory)
     : PackedProjections(backend, w_uk, w_uv, memory.span()) {
   owned_ = std::move(memory);
 }
 
-PackedProjections::PackedProjections(const Backend& backend, const HeadMatrices& w_uk,
+PackedProjections::PackedProjections(const HostBackend& backend, const HeadMatrices& w_uk,
                                      const HeadMatrices& w_uv, std::span<std::byte> memory)
     : kernel_(backend.projection_kernel(w_uk.dtype)),
       dtype_(w_uk.dtype),

@@ -24,12 +24,12 @@ class PackedProjections {
   /// Packs into memory of its own. The views are not needed afterwards. Uses OpenMP threads.
   /// @throws InvalidArgument unless heads, d_latent and types agree, and every width is a multiple
   ///         of 16
-  PackedProjections(const Backend& backend, const HeadMatrices& w_uk, const HeadMatrices& w_uv);
+  PackedProjections(const HostBackend& backend, const HeadMatrices& w_uk, const HeadMatrices& w_uv);
   /// Packs into `memory`, aligned to 64 bytes and of `packed_bytes`, which must outlive the object.
-  PackedProjections(const Backend& backend, const HeadMatrices& w_uk, const HeadMatrices& w_uv,
+  PackedProjections(const HostBackend& backend, const HeadMatrices& w_uk, const HeadMatrices& w_uv,
                     std::span<std::byte> memory);
 
-  static std::int64_t packed_bytes(const Backend& backend, const HeadMatrices& w_uk,
+  static std::int64_t packed_bytes(const HostBackend& backend, const HeadMatrices& w_uk,
                                    const HeadMatrices& w_uv);
 
   const ProjectionKernel& kernel() const { return kernel_; }
@@ -49,7 +49,7 @@ class PackedProjections {
   }
 
  private:
-  PackedProjections(const Backend& backend, const HeadMatrices& w_uk, const HeadMatrices& w_uv,
+  PackedProjections(const HostBackend& backend, const HeadMatrices& w_uk, const HeadMatrices& w_uv,
                     AlignedBuffer<std::byte> memory);
 
   AlignedBuffer<std::byte> owned_;

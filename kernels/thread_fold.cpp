@@ -41,9 +41,9 @@ std::int64_t thread_fold_floats(const Batch& batch, const SplitPlan& plan) {
   return floats;
 }
 
-ThreadFold::ThreadFold(const Batch& batch, const SplitPlan& plan)
-    : batch_(batch), plan_(plan), floats_(thread_fold_floats(batch, plan)), rooms_(plan.threads()) {
-  float* gathered = floats_.data() + plan.float_offsets.back();
+ThreadFold::ThreadFold(const Batch& batch, const SplitPlan& plan, float* memory)
+    : batch_(batch), plan_(plan), floats_(memory), rooms_(plan.threads()) {
+  float* gathered = floats_ + plan.float_offsets.back();
   for (std::size_t i = 0; i < plan.items.size(); ++i) {
     const auto item = static_cast<std::int64_t>(i);
     const auto first_node = static_cast<std::int64_t>(nodes_.size());
@@ -108,10 +108,10 @@ OpenItem ThreadFold::open_item(std::int64_t item, std::int64_t first_node, float
 
 float* ThreadFold::nodes_of(std::int64_t segment) {
   const std::int64_t begin = plan_.float_offsets[segment];
-  return begin == plan_.float_offsets[segment + 1] ? nullptr : floats_.data() + begin;
+  return begin == plan_.float_offsets[segment + 1] ? nullptr : floats_ + begin;
 }
 
-void ThreadFold::run_task(std::int64_t task, int thread, ResultBuilder& results) {
+void ThreadFold::run_task(std::int64_t task, int thread, ResultSink& results) {
   const Task& t = tasks_[task];
   const Range rows_of_slice{t.rows.begin - t.first_row, t.rows.end - t.first_row};
   std::vector<NodePartial>& nodes = rooms_[thread];

@@ -3,21 +3,15 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/aligned_buffer.h"
 #include "core/batch.h"
 #include "core/partial_fold.h"
-#include "core/result_builder.h"
+#include "core/result_sink.h"
 #include "core/split_plan.h"
+#include "kernels/node_decoder.h"
 
 namespace mla::kernels {
 
-/// Partials of an item that other ranks have chunks of: its maximal nodes, left to right.
-struct OpenItem {
-  std::int64_t item = 0;  ///< index into SplitPlan::items
-  std::vector<NodePartial> nodes;
-};
-
-/// Floats that a ThreadFold keeps.
+/// Floats that a ThreadFold works in.
 std::int64_t thread_fold_floats(const Batch& batch, const SplitPlan& plan);
 
 /// Holds the partials that the segments of a plan leave behind, where a request is cut over threads
@@ -26,10 +20,11 @@ std::int64_t thread_fold_floats(const Batch& batch, const SplitPlan& plan);
 class ThreadFold {
  public:
   /// Tasks may run on `plan.threads()` threads. The arguments must outlive it.
-  ThreadFold(const Batch& batch, const SplitPlan& plan);
+  /// @param memory thread_fold_floats, aligned to 64 bytes
+  ThreadFold(const Batch& batch, const SplitPlan& plan, float* memory);
 
-  /// Where segment `segment` puts its nodes, as `Backend::decode` does; null if it covers its whole
-  /// request and has none.
+  /// Where segment `segment` puts its nodes, as `HostBackend::decode` does; null if it covers its
+  /// whole request and has none.
   float* nodes_of(std::int64_t segment);
 
   std::int64_t num_tasks() const { return static_cast<std::int64_t>(tasks_.size()); }
@@ -37,7 +32,7 @@ class ThreadFold {
   /// Folds the rows of a task, once the segments are computed. Rows whose request lies wholly on
   /// this rank are finished into `results`. No two tasks at a time have the same `thread`, a number
   /// below `plan.threads()`. Allocates nothing.
-  void run_task(std::int64_t task, int thread, ResultBuilder& results);
+  void run_task(std::int64_t task, int thread, ResultSink& results);
 
   /// The items that other ranks have chunks of; valid when all tasks have run.
   const std::vector<OpenItem>& open_items() const { return open_; }
@@ -56,7 +51,7 @@ class ThreadFold {
 
   const Batch& batch_;
   const SplitPlan& plan_;
-  AlignedBuffer<float> floats_;     // of the segments, then of open items cut into slices
+  float* floats_;                   // of the segments, then of open items cut into slices
   std::vector<NodePartial> nodes_;  // of all segments
   std::vector<Task> tasks_;
   std::vector<OpenItem> open_;

@@ -1,18 +1,33 @@
+#include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <optional>
+#include <sstream>
 
 #include "core/error.h"
+#include "core/trace.h"
 #include "launch/bench/bench.h"
 #include "launch/command.h"
 #include "proto/file_io.h"
+#include "proto/trace_file.h"
 
 namespace mla::launch {
 namespace {
 
+/// What replaces lists of sizes, before it has been read.
+struct Lengths {
+  std::string list;
+  std::filesystem::path trace;
+  TraceBatchOptions from_trace{.requests = 16};
+  std::filesystem::path rows;
+};
+
 struct Options {
   bench::BenchOptions bench;
+  Lengths lengths;
   std::string format = "table";
   std::filesystem::path output;
 };
@@ -22,7 +37,28 @@ void write_out(const std::string& text) {
   std::fflush(stdout);
 }
 
-ExitCode run(const Options& options) {
+std::string read_text(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  std::ostringstream text;
+  text << file.rdbuf();
+  if (!file || !text) throw IoError("read", path.string(), errno);
+  return text.str();
+}
+
+void read_lengths(const Lengths& lengths, bench::Grid& grid) {
+  if (!lengths.list.empty()) grid.lengths = bench::parse_sizes("--lengths", lengths.list);
+  if (!lengths.rows.empty()) grid.rows = read_text(lengths.rows);
+  if (lengths.trace.empty()) return;
+  TraceBatchOptions options = lengths.from_trace;
+  options.lengths_only = true;
+  const Batch batch = batch_from_trace(proto::read_trace(lengths.trace), options);
+  for (const Request& request : batch.requests) {
+    grid.lengths.push_back(std::max<std::int64_t>(1, request.context_len));
+  }
+}
+
+ExitCode run(Options options) {
+  read_lengths(options.lengths, options.bench.grid);
   std::optional<proto::AtomicFile> file;
   if (!options.output.empty()) file.emplace(options.output);
   const auto sink = [&file](const std::string& text) {
@@ -42,6 +78,34 @@ void check_ranks(const dist::Communicator& comm) {
   if (comm.size() == 1) return;
   throw InvalidArgument("ranks", std::to_string(comm.size()),
                         "1: bench measures one process, on as many --threads as it has cores");
+}
+
+/// Options that take the place of --seqlen and others.
+void add_lengths(CLI::App& cmd, bench::Grid& grid, Lengths& lengths, CLI::Option* projected) {
+  CLI::Option* const seqlen = cmd.get_option("--seqlen");
+  CLI::Option* const batch = cmd.get_option("--batch");
+  CLI::Option* const varlen = cmd.add_flag(
+      "--varlen", grid.varlen, "Draw the requests' lengths: normal, with deviation seqlen / 2");
+  CLI::Option* const list = cmd.add_option(
+      "--lengths", lengths.list, "One batch of requests of these lengths, as 4641,45118,1730,1696");
+  CLI::Option* const trace = cmd.add_option(
+      "--trace", lengths.trace, "One batch with the input lengths of a Mooncake or Azure trace");
+  cmd.add_option("--requests", lengths.from_trace.requests, "With --trace: entries to take")
+      ->needs(trace)
+      ->capture_default_str();
+  cmd.add_option("--first", lengths.from_trace.first, "With --trace: position of the first entry")
+      ->needs(trace)
+      ->capture_default_str();
+  CLI::Option* const rows = cmd.add_option(
+      "--rows", lengths.rows,
+      "File with a line 'batch s_q heads seqlen' for each point; ~4k as seqlen draws lengths");
+  for (CLI::Option* const option : {varlen, list, trace, rows}) option->excludes(projected);
+  for (CLI::Option* const option : {list, trace, rows}) {
+    option->excludes(seqlen)->excludes(batch)->excludes(varlen);
+  }
+  list->excludes(trace)->excludes(rows);
+  trace->excludes(rows);
+  rows->excludes(cmd.get_option("--heads"))->excludes(cmd.get_option("--s-q"));
 }
 
 /// Returns the flag --projected.
@@ -79,9 +143,13 @@ Command add_bench(CLI::App& app) {
   CLI::App* cmd = app.add_subcommand(
       "bench", "Measure how fast this machine decodes, and how far from its limits");
   CLI::Option* const projected = add_grid(*cmd, b.grid);
+  add_lengths(*cmd, b.grid, options->lengths, projected);
   cmd->add_option("--backend", b.backends, "auto, all, or names with commas between them")
       ->capture_default_str()
       ->envname("MESHMLA_BACKEND");
+  cmd->add_option("--combine", b.combine, "Of GPU backends: exact, fast or both")
+      ->check(CLI::IsMember({"exact", "fast", "both"}))
+      ->capture_default_str();
   cmd->add_option("--repeats", b.repeats.repeats, "Repeats of each point, at least")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();

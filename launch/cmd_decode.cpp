@@ -30,8 +30,9 @@ Command add_decode(CLI::App& app) {
       ->check(CLI::IsMember({"stream", "safetensors"}))
       ->envname("MESHMLA_FORMAT");
   cmd->add_option("--combine", options->combine,
-                  "Precision of partials on the wire: exact is fp32, the same bits for any ranks")
-      ->check(CLI::IsMember({"exact"}))
+                  "exact: the same bits for any ranks and batch; fast, on GPUs: keys are cut as it "
+                  "suits the batch, the same bits for the same job")
+      ->check(CLI::IsMember({"exact", "fast"}))
       ->capture_default_str();
   cmd->add_flag(
       "--keep-going", options->keep_going,

@@ -24,7 +24,7 @@ struct PlanOptions {
 
 void print_ranks(const Batch& batch, const Partition& partition, const std::vector<RankLoad>& loads,
                  const PlanOptions& options) {
-  const kernels::Backend& backend = kernels::find_backend(options.backend);
+  const kernels::HostBackend& backend = kernels::find_host_backend(options.backend);
   double sum = 0;
   for (const RankLoad& load : loads) sum += load.cost;
   const double mean = sum / static_cast<double>(loads.size());

@@ -7,6 +7,7 @@
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
 
+#include "core/error.h"
 #include "core/huge_pages.h"
 #include "core/split_plan.h"
 #include "dist/stopwatch.h"
@@ -104,6 +105,14 @@ DecodeReport gather_report(const dist::Communicator& comm, const RankReport& min
   return report;
 }
 
+/// @throws InvalidArgument for a combination that the backend does not know
+void check_combine(const DecodeOptions& options, const kernels::Backend& backend) {
+  if (options.combine == "exact" || !backend.gpus().empty()) return;
+  throw InvalidArgument("--combine",
+                        options.combine + " with backend " + std::string(backend.name()),
+                        "exact, or a backend that computes on a GPU");
+}
+
 /// Runs `work` and returns the seconds it took.
 double timed(const std::function<void()>& work) {
   const dist::Stopwatch watch;
@@ -136,6 +145,7 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
   comm.together([&] {
     mode = parse_shard_mode(options.mode, comm.size());
     backend = &kernels::find_backend(options.backend);
+    check_combine(options, *backend);
   });
   comm.on_root([&] { const proto::AtomicFile trial(options.output); });  // fail before any work
   const Placement placement = survey_placement(comm, threads);
@@ -143,7 +153,15 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
   LoadedBatch loaded;
   mine.seconds.load = timed([&] { loaded = load_batch(comm, options.batch, options.keep_going); });
   const Batch& batch = loaded.batch;
-  if (talks) print_placement(placement, threads, backend->name());
+  comm.together([&] {
+    backend = &kernels::find_backend(options.backend, batch);
+    check_combine(options, *backend);
+  });
+  const GpuPlacement gpus = place_on_gpus(comm, *backend);
+  if (talks) {
+    print_placement(placement, threads, backend->name());
+    print_gpus(gpus);
+  }
 
   Partition partition;
   mine.seconds.plan = timed([&] { partition = make_partition(batch, mode, comm.size()); });
@@ -159,9 +177,12 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
   comm.barrier();
   {
     Progress progress(chunks_in(batch, pieces), talks);
-    slices = dist::decode(comm, batch, partition, rank_inputs(*data, pieces), *backend, threads,
-                          stats, progress.chunks_done());
+    slices =
+        dist::decode(comm, batch, partition, rank_inputs(*data, pieces), *backend,
+                     {.threads = threads, .gpu = gpus.gpu, .exact = options.combine == "exact"},
+                     stats, progress.chunks_done());
   }
+  mine.seconds.data += stats.prepare_seconds;
   mine.seconds.compute = stats.compute_seconds;
   mine.seconds.exchange = stats.combine.exchange_seconds;
   mine.seconds.merge = stats.combine.merge_seconds;
@@ -176,7 +197,7 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
   comm.on_root([&] {
     report.failed_requests = static_cast<std::int64_t>(loaded.failed.size());
     report.loads = loads_of(batch, partition);
-    write_manifest(options, batch, partition, placement, *backend, report);
+    write_manifest(options, batch, partition, placement, gpus, *backend, report);
     if (talks) print_report(batch, partition, report);
   });
   const auto failed = comm.all_gather(report.failed_requests).front();

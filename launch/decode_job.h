@@ -12,6 +12,7 @@
 #include "dist/engine.h"
 #include "kernels/backend.h"
 #include "launch/affinity.h"
+#include "launch/gpus.h"
 #include "proto/result_file.h"
 
 namespace mla::launch {
@@ -44,7 +45,7 @@ LoadedBatch load_batch(const dist::Communicator& comm, const std::filesystem::pa
 struct PhaseSeconds {
   double load = 0;
   double plan = 0;
-  double data = 0;
+  double data = 0;  ///< reading or making tensors, copying them to a GPU, plans for kernels
   double compute = 0;
   double exchange = 0;
   double merge = 0;
@@ -73,7 +74,7 @@ void write_results(const dist::Communicator& comm, const LoadedBatch& loaded,
 
 /// Writes `<output>.manifest.json`: version, machine, settings, hashes, phases. On rank 0 only.
 void write_manifest(const DecodeOptions& options, const Batch& batch, const Partition& partition,
-                    const Placement& placement, const kernels::Backend& backend,
-                    const DecodeReport& report);
+                    const Placement& placement, const GpuPlacement& gpus,
+                    const kernels::Backend& backend, const DecodeReport& report);
 
 }  // namespace mla::launch

@@ -12,8 +12,8 @@
 
 namespace mla::launch {
 void write_manifest(const DecodeOptions& options, const Batch& batch, const Partition& partition,
-                    const Placement& placement, const kernels::Backend& backend,
-                    const DecodeReport& report) {
+                    const Placement& placement, const GpuPlacement& gpus,
+                    const kernels::Backend& backend, const DecodeReport& report) {
   const PhaseSeconds& s = report.slowest;
   std::int64_t pieces = 0;
   for (const RankLoad& load : report.loads) pieces += load.pieces;
@@ -28,6 +28,7 @@ void write_manifest(const DecodeOptions& options, const Batch& batch, const Part
       {"cores", placement.cores},
       {"numa_domains", placement.numa_nodes},
       {"affinity_warnings", placement.warnings},
+      {"gpus", gpus.ranks},
       {"batch", options.batch.string()},
       {"input_hash",
        fmt::format("{:016x}", proto::hash_of_input(batch, options.batch.parent_path()))},

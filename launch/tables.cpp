@@ -38,6 +38,18 @@ void print_placement(const Placement& placement, int threads_per_rank, std::stri
   for (const std::string& warning : placement.warnings) spdlog::warn("{}", warning);
 }
 
+void print_gpus(const GpuPlacement& gpus) {
+  constexpr std::size_t kShown = 16;
+  for (std::size_t i = 0; i < std::min(kShown, gpus.ranks.size()); ++i) {
+    fmt::print("gpu      {}\n", gpus.ranks[i]);
+  }
+  if (gpus.ranks.size() > kShown) {
+    fmt::print("gpu      ... {} more ranks (all are in the manifest)\n",
+               gpus.ranks.size() - kShown);
+  }
+  for (const std::string& warning : gpus.warnings) spdlog::warn("{}", warning);
+}
+
 std::string balance_text(const Batch& batch, const std::vector<RankLoad>& loads) {
   double most = 0;
   double sum = 0;

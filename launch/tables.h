@@ -20,6 +20,9 @@ std::string batch_text(const Batch& batch);
 /// Ranks, threads and cores, and a warning for each trap.
 void print_placement(const Placement& placement, int threads_per_rank, std::string_view backend);
 
+/// The GPU of each of the first ranks, and a warning for each trap; nothing without GPUs.
+void print_gpus(const GpuPlacement& gpus);
+
 /// What a partition means: balance, pieces and partials per request, bytes on the wire.
 std::string balance_text(const Batch& batch, const std::vector<RankLoad>& loads);
 

@@ -128,7 +128,7 @@ void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit,
   Scheme::finish(result);
 }
 
-/// `Backend::decode`.
+/// `HostBackend::decode`.
 template <class Scheme>
 void decode_with(const DecodeParams& params, Range chunks, float* nodes, const Scratch& s) {
   if (chunks.empty()) return;

@@ -10,7 +10,7 @@ namespace mla::kernels::cpu {
 
 /// How a backend deals with caches of one element type; the functions live in files with ISA flags.
 struct CpuKernel {
-  /// `Backend::decode` in laid out scratch.
+  /// `HostBackend::decode` in laid out scratch.
   void (*decode)(const DecodeParams& params, Range chunks, float* nodes,
                  const Scratch& scratch) noexcept = nullptr;
   std::string_view product_instruction;
@@ -28,7 +28,7 @@ struct CpuKernels {
 };
 
 /// A backend made of functions that work in a `Scratch`.
-class CpuBackend final : public Backend {
+class CpuBackend final : public HostBackend {
  public:
   explicit CpuBackend(const CpuKernels& kernels) : kernels_(kernels) {}
 
@@ -40,7 +40,7 @@ class CpuBackend final : public Backend {
               std::span<std::byte> workspace) const noexcept override;
   const ProjectionKernel& projection_kernel(DType dtype) const override {
     const auto own = kernel(dtype).projection;
-    return own != nullptr ? own() : Backend::projection_kernel(dtype);
+    return own != nullptr ? own() : HostBackend::projection_kernel(dtype);
   }
   std::string_view product_instruction(DType dtype) const override {
     return kernel(dtype).product_instruction;

@@ -225,7 +225,7 @@ struct Fp32Scheme {
 
   static void finish(const PartialView&) {}
 
-  /// `Backend::run_products`, with as many sums as a tile has.
+  /// `HostBackend::run_products`, with as many sums as a tile has.
   static double run_products(std::int64_t count) {
     return product_loop<kTileRows * kTileVectors>(
         count, 2 * kLanes, Vector{}, Simd::broadcast(0.5F),

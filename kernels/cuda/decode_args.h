@@ -37,7 +37,8 @@ struct DecodeArgs {
   OutType out_type = OutType::kBf16;
   bool bf16 = true;  ///< q and kv; else fp16
   bool causal = true;
-  bool exact = true;  ///< of the plan
+  bool exact = true;                 ///< of the plan
+  std::int32_t part_alignment = 64;  ///< of the plan: every part begins at a multiple of it
   float scale_log2 = 0;
 
   const Part* parts = nullptr;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 #include <string>
 
 #include "core/chunk_tree.h"
@@ -66,6 +67,8 @@ class PlanMaker {
       : items_(items), sizes_(sizes), geometry_(geometry) {
     plan_.geometry = geometry;
     plan_.exact = sizes.exact;
+    plan_.part_alignment = int32(sizes.exact ? std::gcd(sizes.chunk_tokens, geometry.tile_tokens)
+                                             : geometry.tile_tokens);
     lay_out_nodes();
   }
 

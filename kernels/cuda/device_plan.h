@@ -116,6 +116,8 @@ struct DevicePlan {
   /// `partial_floats(item.rows.size(), d_v)` floats. Others have none.
   std::vector<std::int64_t> node_offsets;
   std::int64_t partial_floats = 0;  ///< of the whole buffer
+  /// gcd(chunk_tokens, tile_tokens) if exact, else tile_tokens: every part begins at a multiple.
+  std::int32_t part_alignment = 64;
 
   std::int64_t counters() const { return static_cast<std::int64_t>(merges.size()); }
 };

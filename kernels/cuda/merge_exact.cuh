@@ -5,12 +5,12 @@
 // The canonical tree over n partials, walked by many threads. Every merge of two subtrees has a
 // name of its own: the first partial of its right side, which is between 1 and n - 1:
 //
-//        4              Whatever the order in which they are walked, these are the merges of
-//      /   \            core/chunk_tree.h: a subtree without a right sibling has no merge until it
-//     2     6           is a right side itself.
-//    / \   / \
-//   1   3 5   (7)       n = 7: there is no merge 7, partial 6 is the right side of merge 6
-//  0 1 2 3 4 5 6
+//   merge 4 ----+----            Whatever the order in which they are walked, these are the merges
+//           |       |            of core/chunk_tree.h: a subtree without a right sibling has no
+//   merge 2 +--   6 +--          merge until it is a right side itself. Here n = 7: there is no
+//           | |     | |          merge 7, and partial 6 is the right side of merge 6.
+//   merge 1 + 3 + 5 + -
+//          0 1 2 3 4 5 6
 //
 // For each row the scales of all merges are found first, level by level, then the elements follow.
 

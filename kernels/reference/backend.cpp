@@ -60,7 +60,7 @@ void compute_row(const DecodeParams& params, Range tokens, std::int64_t row, con
   for (std::int64_t d = 0; d < d_v; ++d) result.o[row * d_v + d] = static_cast<float>(s.o[d]);
 }
 
-class Reference final : public Backend {
+class Reference final : public HostBackend {
  public:
   std::string_view name() const override { return "reference"; }
   std::string why_unavailable() const override { return {}; }
@@ -95,7 +95,7 @@ class Reference final : public Backend {
 
 }  // namespace
 
-const Backend& backend() {
+const HostBackend& backend() {
   static const Reference instance;
   return instance;
 }

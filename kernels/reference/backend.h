@@ -5,6 +5,6 @@
 namespace mla::kernels::reference {
 
 /// "reference": fp64 inside a chunk, rounded to the fp32 partial at its end. Plain and slow.
-const Backend& backend();
+const HostBackend& backend();
 
 }  // namespace mla::kernels::reference

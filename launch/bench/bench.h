@@ -4,8 +4,8 @@
 #include <string>
 
 #include "core/error.h"
+#include "launch/bench/grid.h"
 #include "launch/bench/measure.h"
-#include "launch/bench/point.h"
 #include "launch/bench/report.h"
 
 namespace mla::launch::bench {
@@ -14,6 +14,7 @@ namespace mla::launch::bench {
 struct BenchOptions {
   Grid grid;
   std::string backends = "auto";  ///< auto, all (but the reference), or names
+  std::string combine = "both";   ///< of GPU backends: exact, fast or both
   RepeatPolicy repeats;
   std::string max_cache;  ///< empty: 8 GiB or half of the memory, the smaller of both
   bool hot = false;

@@ -5,6 +5,7 @@
 
 #include "core/generator.h"
 #include "core/split_plan.h"
+#include "dist/stopwatch.h"
 #include "kernels/reference/oracle.h"
 
 namespace mla::launch::bench {
@@ -29,6 +30,12 @@ ExactRow decode_exactly(const Workload& workload, const kernels::RankInputs& inp
 }
 
 }  // namespace
+
+double Contender::timed_run() {
+  const dist::Stopwatch watch;
+  run();
+  return watch.seconds();
+}
 
 Workload::Workload(const Point& p)
     : point(p), batch(make_batch(p)), q(p.batch * p.rows() * p.shape.d_qk) {

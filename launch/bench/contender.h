@@ -25,8 +25,11 @@ class Contender {
   /// What comes before each run and is not timed: other pages, NaN over the old results.
   virtual void prepare() = 0;
 
-  /// Computes the whole batch. Timed.
+  /// Computes the whole batch.
   virtual void run() = 0;
+
+  /// The same, and how many seconds it took: of wall time, unless the contender knows better.
+  virtual double timed_run();
 
   /// Compares a sample of the last run's results with the oracle.
   virtual kernels::Comparison check() const = 0;

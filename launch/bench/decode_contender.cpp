@@ -3,7 +3,7 @@
 namespace mla::launch::bench {
 
 DecodeContender::DecodeContender(const Workload& workload, const Pool& pool,
-                                 const kernels::Backend& backend, bool hot)
+                                 const kernels::HostBackend& backend, bool hot)
     : workload_(workload),
       backend_(backend),
       hot_(hot),
@@ -18,8 +18,8 @@ DecodeContender::DecodeContender(const Workload& workload, const Pool& pool,
 }
 
 void DecodeContender::choose_pages() {
-  for (kernels::PieceInputs& piece : inputs_.pieces) {
-    piece.block_table = pages_.deal(workload_.point.blocks());
+  for (std::int64_t r = 0; r < workload_.point.batch; ++r) {
+    inputs_.pieces[r].block_table = pages_.deal(workload_.point.blocks_of(r));
   }
 }
 

@@ -15,7 +15,7 @@ namespace mla::launch::bench {
 class DecodeContender final : public Contender {
  public:
   /// Reads other pages of `pool` in each run, the same ones if `hot`. All must outlive it.
-  DecodeContender(const Workload& workload, const Pool& pool, const kernels::Backend& backend,
+  DecodeContender(const Workload& workload, const Pool& pool, const kernels::HostBackend& backend,
                   bool hot);
 
   std::string name() const override { return std::string(backend_.name()); }
@@ -28,7 +28,7 @@ class DecodeContender final : public Contender {
   RowResult read_row(std::int64_t request, std::int64_t row) const;
 
   const Workload& workload_;
-  const kernels::Backend& backend_;
+  const kernels::HostBackend& backend_;
   bool hot_;
   PageDealer pages_;
   kernels::RankInputs inputs_;

@@ -44,7 +44,7 @@ double measure_memory(const Pool& pool, int threads) {
 }
 
 /// FLOP/s of one attempt with `count` instructions a thread.
-double products_rate(const kernels::Backend& backend, DType dtype, int threads,
+double products_rate(const kernels::HostBackend& backend, DType dtype, int threads,
                      std::int64_t count) {
   double flops = 0;
   const dist::Stopwatch watch;
@@ -53,7 +53,7 @@ double products_rate(const kernels::Backend& backend, DType dtype, int threads,
   return flops / watch.seconds();
 }
 
-double measure_products(const kernels::Backend& backend, DType dtype, int threads) {
+double measure_products(const kernels::HostBackend& backend, DType dtype, int threads) {
   constexpr std::int64_t kTrial = 1 << 20;
   const dist::Stopwatch watch;
   double best = products_rate(backend, dtype, threads, kTrial);
@@ -68,19 +68,24 @@ double measure_products(const kernels::Backend& backend, DType dtype, int thread
 
 std::optional<Roofline> Limits::roofline(const Point& point,
                                          const kernels::Backend& backend) const {
+  const double bytes = point.kv_bytes() + point.weight_bytes();
+  for (const DeviceLimit& d : devices) {
+    if (d.backend != &backend || d.dtype != point.dtype) continue;
+    return Roofline{.compute_seconds = point.flops() / d.flops_per_second,
+                    .memory_seconds = bytes / d.bytes_per_second};
+  }
   const auto product = std::find_if(products.begin(), products.end(), [&](const auto& p) {
     return p.backend == &backend && p.dtype == point.dtype && p.threads == point.threads;
   });
   const auto stream = std::find_if(memory.begin(), memory.end(),
                                    [&](const auto& m) { return m.threads == point.threads; });
   if (product == products.end() || stream == memory.end()) return std::nullopt;
-  const double bytes = point.kv_bytes() + point.weight_bytes();
   return Roofline{.compute_seconds = point.flops() / product->flops_per_second,
                   .memory_seconds = bytes / stream->bytes_per_second};
 }
 
 Limits measure_limits(std::span<const Point> points,
-                      std::span<const kernels::Backend* const> backends, const Pool& pool) {
+                      std::span<const kernels::HostBackend* const> backends, const Pool& pool) {
   std::set<std::pair<DType, int>> settings;
   std::set<int> thread_counts;
   for (const Point& point : points) {
@@ -88,10 +93,11 @@ Limits measure_limits(std::span<const Point> points,
     thread_counts.insert(point.threads);
   }
   Limits limits;
+  if (backends.empty()) return limits;
   for (const int threads : thread_counts) {
     limits.memory.push_back({threads, measure_memory(pool, threads)});
   }
-  for (const kernels::Backend* backend : backends) {
+  for (const kernels::HostBackend* backend : backends) {
     for (const auto& [dtype, threads] : settings) {
       limits.products.push_back(
           {backend, dtype, threads, measure_products(*backend, dtype, threads)});

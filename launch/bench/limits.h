@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "kernels/backend.h"
@@ -14,7 +15,7 @@ namespace mla::launch::bench {
 /// How fast the products of `backend` are at most: its limiting instruction executed from
 /// registers, on `threads` threads at once.
 struct ProductLimit {
-  const kernels::Backend* backend = nullptr;
+  const kernels::HostBackend* backend = nullptr;
   DType dtype = DType::kBf16;
   int threads = 1;
   double flops_per_second = 0;
@@ -23,6 +24,15 @@ struct ProductLimit {
 /// How fast memory can be read: a streaming sum, `threads` threads at once.
 struct MemoryLimit {
   int threads = 1;
+  double bytes_per_second = 0;
+};
+
+/// How fast a GPU multiplies at most with what `backend` uses, and reads its memory.
+struct DeviceLimit {
+  const kernels::Backend* backend = nullptr;
+  DType dtype = DType::kBf16;
+  std::string instruction;
+  double flops_per_second = 0;
   double bytes_per_second = 0;
 };
 
@@ -39,14 +49,15 @@ struct Roofline {
 struct Limits {
   std::vector<ProductLimit> products;
   std::vector<MemoryLimit> memory;
+  std::vector<DeviceLimit> devices;
 
   /// Of `point` on `backend`; nothing where that was not measured.
   std::optional<Roofline> roofline(const Point& point, const kernels::Backend& backend) const;
 };
 
-/// Measures everything that the points need, about a third of a second for each limit: the best
-/// of several attempts.
+/// Measures everything that the points need of the CPU, about a third of a second for each limit:
+/// the best of several attempts.
 Limits measure_limits(std::span<const Point> points,
-                      std::span<const kernels::Backend* const> backends, const Pool& pool);
+                      std::span<const kernels::HostBackend* const> backends, const Pool& pool);
 
 }  // namespace mla::launch::bench

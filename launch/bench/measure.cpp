@@ -26,9 +26,7 @@ double median_of(std::vector<double> values) {
 
 double timed_run(Contender& contender) {
   contender.prepare();
-  const dist::Stopwatch watch;
-  contender.run();
-  return watch.seconds();
+  return contender.timed_run();
 }
 
 /// Lets the threads of other contenders fall asleep and those of this one wake up.

@@ -2,51 +2,34 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <utility>
 
 #include <fmt/format.h>
-#include <omp.h>
-
-#include "core/error.h"
 
 namespace mla::launch::bench {
-namespace {
 
-constexpr std::size_t kMaxPoints = 10'000;
-
-/// The values of a list, each at most `most`.
-std::vector<std::int64_t> bounded(std::string_view field, const std::string& text,
-                                  std::int64_t most) {
-  std::vector<std::int64_t> values = parse_sizes(field, text);
-  for (const std::int64_t value : values) {
-    if (value > most) {
-      throw InvalidArgument(field, std::to_string(value), "at most " + std::to_string(most));
-    }
-  }
-  return values;
+std::int64_t Point::tokens() const {
+  if (!varied()) return batch * context_len;
+  return std::accumulate(context_lens.begin(), context_lens.end(), std::int64_t{0});
 }
 
-std::int64_t parse_chunk(const std::string& text) {
-  const std::int64_t chunk = parse_size("--chunk", text, 1 << 20);
-  if (chunk % 64 != 0) throw InvalidArgument("--chunk", text, "a multiple of 64");
-  return chunk;
+std::int64_t Point::blocks() const {
+  if (!varied()) return batch * blocks_of(0);
+  std::int64_t blocks = 0;
+  for (std::int64_t r = 0; r < batch; ++r) blocks += blocks_of(r);
+  return blocks;
 }
-
-std::int64_t parse_width(std::string_view field, const std::string& text) {
-  const std::int64_t width = parse_size(field, text, 1 << 16);
-  if (width % 16 != 0) throw InvalidArgument(field, text, "a multiple of 16");
-  return width;
-}
-
-}  // namespace
 
 std::int64_t Point::cache_bytes() const {
-  return batch * blocks() * page_block_size * shape.d_qk * size_of(dtype);
+  return blocks() * page_block_size * shape.d_qk * size_of(dtype);
 }
 
 double Point::memory_bytes() const {
   const auto element = static_cast<double>(size_of(dtype));
-  const double slots = static_cast<double>(batch) * static_cast<double>(blocks()) *
-                       static_cast<double>(page_block_size);
+  const double slots =
+      varied() ? static_cast<double>(blocks() * page_block_size)
+               : static_cast<double>(batch) * static_cast<double>(blocks_of(0) * page_block_size);
   const double query_rows =
       static_cast<double>(batch) * static_cast<double>(query_len) * static_cast<double>(heads);
   return element * (slots * static_cast<double>(shape.d_qk) +
@@ -63,52 +46,24 @@ double Point::weight_bytes() const {
 }
 
 double Point::flops() const {
-  double visible = 0;  // keys, over the queries of a request
-  for (std::int64_t j = 0; j < query_len; ++j) {
-    visible += static_cast<double>(std::max<std::int64_t>(0, context_len - (query_len - 1 - j)));
+  double visible = 0;  // keys, over the queries of all requests
+  for (std::int64_t r = 0; r < (varied() ? batch : 1); ++r) {
+    for (std::int64_t j = 0; j < query_len; ++j) {
+      visible +=
+          static_cast<double>(std::max<std::int64_t>(0, context_len_of(r) - (query_len - 1 - j)));
+    }
   }
+  if (!varied()) visible *= static_cast<double>(batch);
   const double attention = visible * static_cast<double>(shape.d_qk + shape.d_v);
-  const double projections = static_cast<double>(query_len * shape.d_v * (d_nope + d_v_head));
-  return 2.0 * static_cast<double>(batch * heads) * (attention + projections);
+  const double projections =
+      static_cast<double>(batch * query_len * shape.d_v * (d_nope + d_v_head));
+  return 2.0 * static_cast<double>(heads) * (attention + projections);
 }
 
-std::vector<Point> make_points(const Grid& grid) {
-  const auto shapes = parse_shapes("--shape", grid.shapes);
-  const auto heads = bounded("--heads", grid.heads, 1 << 16);
-  const auto query_lens = bounded("--s-q", grid.query_lens, 1 << 20);
-  const auto batches = bounded("--batch", grid.batches, 1 << 20);
-  const auto context_lens = bounded("--seqlen", grid.context_lens, std::int64_t{1} << 40);
-  const auto threads = grid.threads.empty() ? std::vector<std::int64_t>{omp_get_max_threads()}
-                                            : bounded("--threads", grid.threads, 4096);
-  const std::int64_t page = parse_size("--page", grid.page, 1 << 20);
-  const std::int64_t chunk = parse_chunk(grid.chunk);
-  const std::int64_t d_nope = grid.projected ? parse_width("--nope", grid.d_nope) : 0;
-  const std::int64_t d_v_head = grid.projected ? parse_width("--v-head", grid.d_v_head) : 0;
-  std::vector<Point> points;
-  const auto add = [&](const Point& point) {
-    if (points.size() == kMaxPoints) {
-      throw InvalidArgument("grid", "more than " + std::to_string(kMaxPoints) + " points",
-                            "fewer: shorten the lists");
-    }
-    points.push_back(point);
-  };
-  for (const DType dtype : parse_dtypes("--dtype", grid.dtypes)) {
-    for (const RowShape& shape : shapes) {
-      for (const std::int64_t h : heads) {
-        for (const std::int64_t s_q : query_lens) {
-          for (const std::int64_t b : batches) {
-            for (const std::int64_t s : context_lens) {
-              for (const std::int64_t t : threads) {
-                add({dtype, shape, h, b, s, s_q, static_cast<int>(t), page, chunk, d_nope,
-                     d_v_head});
-              }
-            }
-          }
-        }
-      }
-    }
-  }
-  return points;
+void set_lengths(Point& point, std::vector<std::int64_t> lengths) {
+  point.batch = std::ssize(lengths);
+  point.context_lens = std::move(lengths);
+  point.context_len = ceil_div(point.tokens(), point.batch);
 }
 
 Batch make_batch(const Point& point) {
@@ -120,9 +75,9 @@ Batch make_batch(const Point& point) {
   batch.chunk_tokens = point.chunk_tokens;
   batch.softmax_scale = 1 / std::sqrt(static_cast<double>(point.shape.d_qk));
   batch.requests.resize(point.batch);
-  for (Request& request : batch.requests) {
-    request.query_len = point.query_len;
-    request.context_len = point.context_len;
+  for (std::int64_t r = 0; r < point.batch; ++r) {
+    batch.requests[r].query_len = point.query_len;
+    batch.requests[r].context_len = point.context_len_of(r);
   }
   return batch;
 }
@@ -130,9 +85,9 @@ Batch make_batch(const Point& point) {
 std::string to_string(const Point& p) {
   const std::string projections =
       p.projected() ? fmt::format(", projected {}/{}", p.d_nope, p.d_v_head) : "";
-  return fmt::format("{} {}/{}, {} heads, batch {} of {} tokens, s_q {}, {} thread(s){}",
-                     name_of(p.dtype), p.shape.d_qk, p.shape.d_v, p.heads, p.batch, p.context_len,
-                     p.query_len, p.threads, projections);
+  return fmt::format("{} {}/{}, {} heads, batch {} of {}{} tokens, s_q {}, {} thread(s){}",
+                     name_of(p.dtype), p.shape.d_qk, p.shape.d_v, p.heads, p.batch,
+                     p.varied() ? "~" : "", p.context_len, p.query_len, p.threads, projections);
 }
 
 }  // namespace mla::launch::bench

@@ -32,7 +32,7 @@ std::vector<std::uint16_t> generated(GeneratedTensor tensor, DType dtype, std::i
 }  // namespace
 
 ProjectedLayer::ProjectedLayer(const Point& point, const Pool& pool,
-                               const kernels::Backend& backend, bool hot)
+                               const kernels::HostBackend& backend, bool hot)
     : point_(point),
       pool_(pool),
       backend_(backend),
@@ -75,7 +75,7 @@ kernels::ProjectedQueries ProjectedLayer::queries() const {
 
 void ProjectedLayer::choose_turn() {
   turn_.weights = &packed_[turns_++ % std::ssize(packed_)];
-  for (auto& table : turn_.block_tables) table = pages_.deal(point_.blocks());
+  for (auto& table : turn_.block_tables) table = pages_.deal(point_.blocks_of(0));
 }
 
 LayerTurn ProjectedLayer::next_turn() {

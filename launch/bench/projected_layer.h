@@ -24,11 +24,12 @@ class ProjectedLayer {
  public:
   /// Packs the weights, so often that they fill the last-level caches several times, once if `hot`.
   /// `pool` and `backend` must outlive it.
-  ProjectedLayer(const Point& point, const Pool& pool, const kernels::Backend& backend, bool hot);
+  ProjectedLayer(const Point& point, const Pool& pool, const kernels::HostBackend& backend,
+                 bool hot);
 
   const Point& point() const { return point_; }
   const Batch& batch() const { return batch_; }
-  const kernels::Backend& backend() const { return backend_; }
+  const kernels::HostBackend& backend() const { return backend_; }
   kernels::ProjectionDims dims() const { return {point_.d_nope, point_.d_v_head}; }
   std::int64_t total_q() const { return point_.batch * point_.query_len; }
 
@@ -51,7 +52,7 @@ class ProjectedLayer {
 
   Point point_;
   const Pool& pool_;
-  const kernels::Backend& backend_;
+  const kernels::HostBackend& backend_;
   bool hot_;
   Batch batch_;
   std::vector<std::uint16_t> queries_;  // [total_q, heads, d_nope + d_rope]

@@ -24,13 +24,37 @@ std::string plain(const Json& value) {
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
 
-template <int kDigits>
-std::string fixed(const Json& value) {
-  return fmt::format("{:.{}f}", value.get<double>(), kDigits);
+std::string gbytes(const Json& value) {
+  return fmt::format("{:#.4g}", value.get<double>());
 }
 
-std::string milliseconds(const Json& value) {
-  return fmt::format("{:.3f}", 1e3 * value.get<double>());
+/// Four digits and the prefix that fits: "22.31 us" of (2.231e-5, "s").
+std::string with_prefix(double value, std::string_view unit) {
+  constexpr struct {
+    double factor;
+    const char* name;
+  } kPrefixes[] = {{1e12, "T"}, {1e9, "G"},  {1e6, "M"}, {1e3, "k"},
+                   {1, ""},     {1e-3, "m"}, {1e-6, "u"}};
+  for (const auto& prefix : kPrefixes) {
+    if (value >= prefix.factor || prefix.factor == 1e-6) {
+      return fmt::format("{:#.4g} {}{}", value / prefix.factor, prefix.name, unit);
+    }
+  }
+  return {};
+}
+
+std::string seconds(const Json& value) {
+  return with_prefix(value.get<double>(), "s");
+}
+
+std::string flops(const Json& value) {
+  return with_prefix(1e9 * value.get<double>(), "");
+}
+
+/// A mean is told from a length.
+Json seqlen(const Row& row) {
+  if (!row.point.varied()) return row.point.context_len;
+  return fmt::format("~{}", row.point.context_len);
 }
 
 std::string percent(const Json& value) {
@@ -58,14 +82,15 @@ std::vector<Column> columns(bool compared) {
       {"heads", "heads", 5, [](const Row& r) { return Json(r.point.heads); }, plain},
       {"s_q", "s_q", 3, [](const Row& r) { return Json(r.point.query_len); }, plain},
       {"batch", "batch", 5, [](const Row& r) { return Json(r.point.batch); }, plain},
-      {"seqlen", "seqlen", 7, [](const Row& r) { return Json(r.point.context_len); }, plain},
-      {"threads", "threads", 7, [](const Row& r) { return Json(r.point.threads); }, plain},
+      {"seqlen", "seqlen", 7, seqlen, plain},
+      {"threads", "threads", 7,
+       [](const Row& r) { return r.on_gpu ? Json(nullptr) : Json(r.point.threads); }, plain},
       {"repeats", "repeats", 7, [](const Row& r) { return Json(r.timing.seconds.size()); }, plain},
-      {"median_s", "ms", 9, [](const Row& r) { return Json(r.timing.median()); }, milliseconds},
-      {"min_s", "min", 9, [](const Row& r) { return Json(r.timing.min()); }, milliseconds},
-      {"max_s", "max", 9, [](const Row& r) { return Json(r.timing.max()); }, milliseconds},
-      {"gflops", "GFLOP/s", 8, [](const Row& r) { return Json(r.gflops()); }, fixed<1>},
-      {"kv_gbytes", "KV GB/s", 7, [](const Row& r) { return Json(r.kv_gbytes()); }, fixed<2>},
+      {"median_s", "time", 9, [](const Row& r) { return Json(r.timing.median()); }, seconds},
+      {"min_s", "min", 9, [](const Row& r) { return Json(r.timing.min()); }, seconds},
+      {"max_s", "max", 9, [](const Row& r) { return Json(r.timing.max()); }, seconds},
+      {"gflops", "FLOP/s", 8, [](const Row& r) { return Json(r.gflops()); }, flops},
+      {"kv_gbytes", "KV GB/s", 7, [](const Row& r) { return Json(r.kv_gbytes()); }, gbytes},
       {"of_limit", "limit", 5, [](const Row& r) { return optional(r.of_limit()); }, percent},
       {"binds", "by", 5,
        [](const Row& r) {
@@ -91,6 +116,11 @@ std::string limits_lines(const Limits& limits, const char* begin) {
     text += fmt::format("{}{} {}: {:.0f} GFLOP/s of {} on {} thread(s)\n", begin, p.backend->name(),
                         name_of(p.dtype), 1e-9 * p.flops_per_second,
                         p.backend->product_instruction(p.dtype), p.threads);
+  }
+  for (const DeviceLimit& d : limits.devices) {
+    text += fmt::format("{}{} {}: {} of {}, reads {:.0f} GB/s\n", begin, d.backend->name(),
+                        name_of(d.dtype), with_prefix(d.flops_per_second, "FLOP/s"), d.instruction,
+                        1e-9 * d.bytes_per_second);
   }
   return text;
 }
@@ -203,6 +233,14 @@ class JsonReport final : public Report {
            {"threads", p.threads},
            {"gflops", 1e-9 * p.flops_per_second}});
     }
+    json_["limits"]["gpus"] = Json::array();
+    for (const DeviceLimit& d : limits.devices) {
+      json_["limits"]["gpus"].push_back({{"backend", d.backend->name()},
+                                         {"dtype", name_of(d.dtype)},
+                                         {"instruction", d.instruction},
+                                         {"gflops", 1e-9 * d.flops_per_second},
+                                         {"gbytes", 1e-9 * d.bytes_per_second}});
+    }
     json_["rows"] = Json::array();
   }
 
@@ -211,6 +249,7 @@ class JsonReport final : public Report {
     for (const Column& column : columns_) object[column.key] = column.value(row);
     object["page"] = row.point.page_block_size;
     object["chunk"] = row.point.chunk_tokens;
+    if (row.point.varied()) object["seqlens"] = row.point.context_lens;
     object["seconds"] = row.timing.seconds;
   }
 

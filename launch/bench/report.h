@@ -18,6 +18,7 @@ namespace mla::launch::bench {
 struct Row {
   Point point;
   std::string name;  ///< a backend, or a library
+  bool on_gpu = false;
   Timing timing;
   std::optional<Roofline> roofline;
   std::optional<double>

@@ -3,8 +3,11 @@ include(CMakePackageConfigHelpers)
 
 set(package_folder ${CMAKE_INSTALL_LIBDIR}/cmake/meshmla)
 set_target_properties(meshmla_flags PROPERTIES EXPORT_NAME flags)
-install(TARGETS meshmla_flags meshmla_core meshmla_kernels meshmla_proto meshmla_dist
-  EXPORT meshmla_targets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS meshmla_flags meshmla_core meshmla_kernels meshmla_c meshmla_proto meshmla_dist
+  EXPORT meshmla_targets
+  ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+  PUBLIC_HEADER DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/meshmla)
 install(TARGETS meshmla RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(PROGRAMS launch/meshmla-mpirun DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(DIRECTORY core kernels proto dist DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/meshmla

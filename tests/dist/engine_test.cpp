@@ -20,7 +20,7 @@ std::vector<ResultSlice> decode_on(const Communicator& comm, const Problem& prob
       make_partition(problem.batch(), parse_shard_mode(mode, comm.size()), comm.size());
   DecodeStats stats;
   return decode(comm, problem.batch(), partition, problem.inputs(partition.pieces_of(comm.rank())),
-                backend, threads, stats);
+                backend, {.threads = threads}, stats);
 }
 
 /// The rows of `slice` cut out of the whole results of one rank.

@@ -35,6 +35,15 @@ check_all() {
   lines 'include.*\.pb\.h' core kernels dist launch proto tests | grep -vE '^proto/[^:]*\.cpp:' |
     report "*.pb.h is included only in proto/*.cpp"
 
+  lines '^ *# *include +<(cuda|cooperative_groups|nv/|hip/|musa)' core dist proto launch tests/core \
+    tests/proto tests/dist tests/launch tests/support |
+    report "GPU toolkits are included only under kernels/"
+  lines '^ *# *include +<(cuda|cooperative_groups|nv/|hip/|musa)' kernels |
+    grep -vE '^kernels/cuda/' | report "GPU toolkits are included only under kernels/cuda/"
+  lines '^ *# *include +<(cuda|cooperative_groups|nv/|hip/|musa)|\bcuda[A-Z]' kernels/cuda/simt |
+    grep -vE '^kernels/cuda/simt/gpu\.h:' |
+    report "kernels/cuda/simt/ names a vendor's functions in gpu.h alone"
+
   # One exception: advice on huge pages, which changes nothing but speed.
   lines '^ *# *include +<[^>]*[^a-z_0-9>]' core |
     grep -vE '^core/huge_pages\.cpp:[0-9]+:#include <sys/mman\.h>$' |

@@ -45,5 +45,13 @@ expect pass dist/a.cpp '#include "kernels/backend.h"'
 expect fail proto/a.cpp '#include "kernels/backend.h"'
 expect fail launch/a.cpp '#include "tests/support/oracle.h"'
 expect pass launch/a.cpp '#include "dist/engine.h"'
+expect fail core/a.cpp '#include <cuda_runtime.h>'
+expect fail launch/a.cpp '#include <cuda_runtime_api.h>'
+expect fail kernels/cpu/a.cpp '#include <cuda.h>'
+expect pass kernels/cuda/a.cpp '#include <cuda_runtime_api.h>'
+expect pass kernels/cuda/sm90/a.cu '#include <cuda_bf16.h>'
+expect fail kernels/cuda/simt/a.cu '#include <hip/hip_runtime.h>'
+expect fail kernels/cuda/simt/a.cuh 'cudaStream_t stream;'
+expect pass kernels/cuda/simt/gpu.h 'using Stream = cudaStream_t;'
 rm -rf "$scratch"
 exit "$failed"

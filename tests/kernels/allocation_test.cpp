@@ -4,7 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include "core/result_builder.h"
 #include "kernels/projected_decode.h"
+#include "tests/kernels/c_call.h"
 #include "tests/kernels/local_problem.h"
 #include "tests/support/runner.h"
 
@@ -39,7 +41,7 @@ TEST(Decode, AllocatesNothing) {
     const Problem problem({.shape = {16, 1, 80, 64}, .dtype = dtype, .requests = {{2, 3000}}});
     const kernels::DecodeParams params = problem.params(0, 0, {0, 32});
     const Range chunks{0, params.num_chunks()};
-    for (const kernels::Backend* backend : usable_backends()) {
+    for (const kernels::HostBackend* backend : usable_backends()) {
       const AlignedBytes workspace(
           backend->workspace_bytes(params.shape, params.chunk_tokens, params.context_len));
       std::vector<float> nodes(partial_floats(32, 64));
@@ -67,7 +69,7 @@ TEST(DecodeProjected, AllocatesNothing) {
                                         {elements.data(), 256, 16, elements.data(), 256, 16, 16}};
   std::vector<std::uint16_t> out(2 * 16 * 16);
   std::vector<float> lse(2 * 16);
-  for (const kernels::Backend* backend : usable_backends()) {
+  for (const kernels::HostBackend* backend : usable_backends()) {
     const kernels::PackedProjections weights(*backend, w_uk, w_uv);
     const AlignedBytes workspace(
         kernels::projected_workspace_bytes(batch, plan, weights, *backend));
@@ -86,7 +88,7 @@ TEST(LocalDecoder, AllocatesNothingInARun) {
     const kernels::RankInputs inputs = problem.inputs(pieces);
     for (const int threads : {1, 3, 16}) {
       const SplitPlan plan = make_split_plan(problem.batch(), pieces, threads);
-      kernels::LocalDecoder decoder(problem.batch(), plan, kernels::find_backend("auto"));
+      kernels::LocalDecoder decoder(problem.batch(), plan, kernels::find_host_backend("auto"));
       ResultBuilder results(problem.batch(), partition, 0);
       const long before = allocations;
       decoder.run(inputs, results);
@@ -95,9 +97,23 @@ TEST(LocalDecoder, AllocatesNothingInARun) {
   }
 }
 
+TEST(CInterface, AllocatesNothingInARun) {
+  const Problem problem({.shape = {16, 1, 80, 64}, .requests = {{2, 3000}, {1, 0}, {1, 700}}});
+  CCall call(problem);
+  for (const std::int32_t threads : {1, 3}) {
+    call.spec.threads = threads;
+    const CPlan plan(best_host_backend(), call.spec);
+    ASSERT_EQ(plan.status(), MLA_OK) << mla_last_error();
+    const long before = allocations;
+    const mla_status status = mla_plan_run(plan.get(), &call.operands, nullptr);
+    EXPECT_EQ(allocations, before) << threads << " threads";
+    EXPECT_EQ(status, MLA_OK) << mla_last_error();
+  }
+}
+
 TEST(Decode, RaisesTheProgressCounterOncePerChunk) {
   const Problem problem({.shape = {4, 1, 80, 64}, .requests = {{1, 3000}}});
-  for (const kernels::Backend* backend : usable_backends()) {
+  for (const kernels::HostBackend* backend : usable_backends()) {
     kernels::DecodeParams params = problem.params(0, 0, {0, 4});
     std::atomic<std::int64_t> done{0};
     params.chunks_done = &done;

@@ -16,7 +16,7 @@
 namespace mla::test {
 namespace {
 
-class AmxEmulated final : public kernels::Backend {
+class AmxEmulated final : public kernels::HostBackend {
  public:
   std::string_view name() const override { return "amx_emulated"; }
   std::string why_unavailable() const override { return others().why_unavailable(); }
@@ -43,7 +43,7 @@ class AmxEmulated final : public kernels::Backend {
 
  private:
   /// What "amx" leaves to it: fp16 caches.
-  static const kernels::Backend& others() { return kernels::avx512::backend(); }
+  static const kernels::HostBackend& others() { return kernels::avx512::backend(); }
 };
 
 const AmxEmulated instance;
@@ -61,7 +61,7 @@ bool same_bits(const Nodes& a, const Nodes& b) {
 
 // What the other tests say of the emulation then holds for the hardware, and the other way round.
 TEST(EmulatedTiles, GiveTheBitsOfTheHardware) {
-  const kernels::Backend& hardware = kernels::amx::backend();
+  const kernels::HostBackend& hardware = kernels::amx::backend();
   const std::string reason = hardware.why_unavailable();
   if (!reason.empty()) GTEST_SKIP() << reason;
   for (const std::int64_t heads : {1, 16, 40, 128}) {

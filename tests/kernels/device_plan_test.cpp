@@ -122,6 +122,7 @@ class Checker {
       for (const Part* part : team) {
         const std::int64_t size = std::int64_t{part->token_end} - part->token_begin;
         if (part->token_begin % step != 0) return "a part begins within a step";
+        if (part->token_begin % plan_.part_alignment != 0) return "a part is not aligned";
         if (part->token_end % step != 0 && part->token_end != part->context_len) {
           return "a part ends within a step";
         }

@@ -14,9 +14,9 @@ namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 
-class EdgeCases : public testing::TestWithParam<std::tuple<const kernels::Backend*, DType>> {
+class EdgeCases : public testing::TestWithParam<std::tuple<const kernels::HostBackend*, DType>> {
  protected:
-  const kernels::Backend& backend() const { return *std::get<0>(GetParam()); }
+  const kernels::HostBackend& backend() const { return *std::get<0>(GetParam()); }
   DType dtype() const { return std::get<1>(GetParam()); }
 
   void expect_within_tolerance(const Problem& problem) const {

@@ -77,10 +77,10 @@ double flops_of(const ProblemSpec& spec) {
 }
 
 void check_grid_point(const GridPoint& point, std::int64_t index,
-                      const std::vector<const kernels::Backend*>& backends) {
+                      const std::vector<const kernels::HostBackend*>& backends) {
   const Problem problem(problem_spec(point, index));
   const ExactResults exact = run_oracle(problem);
-  for (const kernels::Backend* backend : backends) {
+  for (const kernels::HostBackend* backend : backends) {
     const kernels::Comparison comparison = compare_results(run_backend(*backend, problem), exact);
     EXPECT_TRUE(comparison.pass) << backend->name() << " at " << to_string(point) << " (index "
                                  << index << "): " << kernels::to_string(comparison);

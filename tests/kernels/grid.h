@@ -32,7 +32,7 @@ double flops_of(const ProblemSpec& spec);
 
 /// Runs the backends on the point and adds a test failure for each that is not within tolerance.
 void check_grid_point(const GridPoint& point, std::int64_t index,
-                      const std::vector<const kernels::Backend*>& backends);
+                      const std::vector<const kernels::HostBackend*>& backends);
 
 std::string to_string(const GridPoint& point);
 

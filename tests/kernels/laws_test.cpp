@@ -35,7 +35,7 @@ bool same_rows(const PartialView& part, const PartialView& whole, std::int64_t f
 
 #ifdef MLA_HAVE_RAPIDCHECK
 /// Decodes the pieces [cuts[i], cuts[i + 1]) apart and folds their nodes along the tree.
-Nodes decode_in_pieces(const kernels::Backend& backend, const kernels::DecodeParams& params,
+Nodes decode_in_pieces(const kernels::HostBackend& backend, const kernels::DecodeParams& params,
                        const std::vector<std::int64_t>& cuts) {
   const std::int64_t rows = params.rows.size();
   const std::int64_t floats = partial_floats(rows, params.shape.d_v);
@@ -57,7 +57,7 @@ Nodes decode_in_pieces(const kernels::Backend& backend, const kernels::DecodePar
 }
 #endif
 
-class ChunkLaw : public testing::TestWithParam<const kernels::Backend*> {};
+class ChunkLaw : public testing::TestWithParam<const kernels::HostBackend*> {};
 
 TEST_P(ChunkLaw, RowsOfDeepSeekShapesDoNotDependOnTheirCompany) {
   for (const DType dtype : {DType::kBf16, DType::kFp16}) {

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/result_builder.h"
 #include "tests/kernels/local_problem.h"
 #include "tests/support/runner.h"
 
@@ -31,7 +32,7 @@ std::vector<float> values_of(const PartialView& partial) {
 }
 
 Outcome decode(const LocalProblem& problem, const Partition& partition, int rank, int threads,
-               const kernels::Backend& backend, int runs = 1) {
+               const kernels::HostBackend& backend, int runs = 1) {
   const auto pieces = partition.pieces_of(rank);
   const SplitPlan plan = make_split_plan(problem.batch(), pieces, threads);
   kernels::LocalDecoder decoder(problem.batch(), plan, backend);
@@ -49,7 +50,7 @@ Outcome decode(const LocalProblem& problem, const Partition& partition, int rank
 
 void expect_same_bits_for_any_threads(const LocalProblem& problem, const Partition& partition,
                                       int rank) {
-  for (const kernels::Backend* backend : usable_backends()) {
+  for (const kernels::HostBackend* backend : usable_backends()) {
     const Outcome alone = decode(problem, partition, rank, 1, *backend);
     for (const int threads : {2, 3, 7, 16, 40}) {
       EXPECT_EQ(decode(problem, partition, rank, threads, *backend), alone)
@@ -81,7 +82,7 @@ TEST(LocalDecoder, LeavesTheSamePartialsToOtherRanks) {
 TEST(LocalDecoder, MayRunAgain) {
   const LocalProblem problem({500, 300});
   const Partition partition = make_partition(problem.batch(), {ShardMode::Kind::kKv}, 2);
-  const kernels::Backend& backend = kernels::find_backend("auto");
+  const kernels::HostBackend& backend = kernels::find_host_backend("auto");
   for (const int threads : {1, 2, 16}) {
     EXPECT_EQ(decode(problem, partition, 0, threads, backend, 3),
               decode(problem, partition, 0, threads, backend, 1));
@@ -93,7 +94,7 @@ TEST(LocalDecoder, CountsEveryChunkOfAnItemOnce) {
   const Partition partition = make_partition(problem.batch(), {ShardMode::Kind::kBatch}, 1);
   for (const int threads : {1, 16}) {
     const SplitPlan plan = make_split_plan(problem.batch(), partition.pieces_of(0), threads);
-    kernels::LocalDecoder decoder(problem.batch(), plan, kernels::find_backend("auto"));
+    kernels::LocalDecoder decoder(problem.batch(), plan, kernels::find_host_backend("auto"));
     ResultBuilder builder(problem.batch(), partition, 0);
     std::atomic<std::int64_t> chunks_done{0};
     decoder.run(problem.inputs(partition.pieces_of(0)), builder, &chunks_done);
@@ -131,7 +132,7 @@ RC_GTEST_PROP(LocalDecoder, GivesTheSameBitsForAnyThreadsPagesAndHeads, ()) {
 
   const Partition whole = make_partition(problem.batch(), {ShardMode::Kind::kBatch}, 1);
   const Partition sliced = make_partition(relaid.batch(), {ShardMode::Kind::kHeads}, ranks);
-  for (const kernels::Backend* backend : usable_backends()) {
+  for (const kernels::HostBackend* backend : usable_backends()) {
     const Outcome all = decode(problem, whole, 0, 1, *backend);
     for (int rank = 0; rank < ranks; ++rank) {
       for (const ResultSlice& slice : decode(relaid, sliced, rank, threads, *backend).results) {

@@ -125,7 +125,8 @@ std::int64_t total_queries(const Batch& batch) {
 }
 
 /// Runs the fused operator in a workspace full of NaN with a canary behind it.
-Results run_fused(const Model& model, const kernels::Backend& backend, const ProjectedPlan& plan) {
+Results run_fused(const Model& model, const kernels::HostBackend& backend,
+                  const ProjectedPlan& plan) {
   constexpr std::int64_t kCanaryBytes = 256;
   const kernels::PackedProjections weights(backend, model.w_uk(), model.w_uv());
   const std::int64_t rows = total_queries(model.batch()) * model.batch().shape.h_q;
@@ -146,7 +147,7 @@ Results run_fused(const Model& model, const kernels::Backend& backend, const Pro
   return results;
 }
 
-Results run_fused(const Model& model, const kernels::Backend& backend, int threads = 2) {
+Results run_fused(const Model& model, const kernels::HostBackend& backend, int threads = 2) {
   return run_fused(model, backend,
                    kernels::make_projected_plan(model.batch(), model.dims(), threads));
 }
@@ -165,7 +166,7 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
 
 /// The root partial of all heads of request `r` (one KV head, at most 128 rows), of absorbed
 /// queries `q` [total_q, h_q, d_qk].
-Nodes decode_absorbed(const Model& model, const kernels::Backend& backend, std::int64_t r,
+Nodes decode_absorbed(const Model& model, const kernels::HostBackend& backend, std::int64_t r,
                       const std::uint16_t* q) {
   const std::int64_t d_qk = model.batch().shape.d_qk;
   const std::int64_t heads = model.batch().shape.h_q;
@@ -189,7 +190,7 @@ std::vector<std::uint16_t> absorb(const Model& model, const kernels::PackedProje
 }
 
 /// Absorb, attend, project, one after the other with the intermediates in memory.
-Results run_steps(const Model& model, const kernels::Backend& backend) {
+Results run_steps(const Model& model, const kernels::HostBackend& backend) {
   constexpr int kThreads = 2;
   const kernels::PackedProjections weights(backend, model.w_uk(), model.w_uv());
   const auto [h_q, h_kv, d_qk, d_v] = model.batch().shape;
@@ -213,7 +214,7 @@ Results run_steps(const Model& model, const kernels::Backend& backend) {
   return results;
 }
 
-class Projected : public testing::TestWithParam<const kernels::Backend*> {};
+class Projected : public testing::TestWithParam<const kernels::HostBackend*> {};
 
 TEST_P(Projected, AgreesWithTheOracle) {
   for (const DType dtype : {DType::kBf16, DType::kFp16}) {

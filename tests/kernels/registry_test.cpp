@@ -12,8 +12,8 @@ using testing::HasSubstr;
 TEST(Registry, ListsTheFastestBackendFirst) {
   std::vector<std::string_view> names;
   for (const Backend* backend : backends()) names.push_back(backend->name());
-  EXPECT_THAT(
-      names, testing::ElementsAre("amx", "avx512", "avx512-fp32", "avx2", "portable", "reference"));
+  EXPECT_THAT(names, testing::ElementsAre("sm90", "simt", "amx", "avx512", "avx512-fp32", "avx2",
+                                          "portable", "reference"));
 }
 
 TEST(Registry, AutoIsTheFirstUsableBackend) {

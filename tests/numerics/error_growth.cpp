@@ -64,7 +64,7 @@ Options parse(int argc, char** argv) {
   for (const InputKind& kind : input_kinds()) {
     if (app.count("--inputs") == 0) options.inputs.emplace_back(kind.name);
   }
-  for (const kernels::Backend* backend : usable_backends()) {
+  for (const kernels::HostBackend* backend : usable_backends()) {
     if (app.count("--backends") == 0) options.backends.emplace_back(backend->name());
   }
   return options;
@@ -81,7 +81,7 @@ std::vector<Method> methods_for(const Options& options) {
                        return plain_attention(params, PlainPrecision::kCache);
                      }});
   for (const std::string& name : options.backends) {
-    const kernels::Backend* backend = &kernels::find_backend(name);
+    const kernels::HostBackend* backend = &kernels::find_host_backend(name);
     const auto run = [=](const auto& params) { return run_backend(*backend, params); };
     for (const std::int64_t chunk : options.chunks) {
       if (chunk == 0 && backend->name() == "reference") continue;

@@ -58,18 +58,18 @@ std::int64_t count_beyond_law(const kernels::DecodeParams& params, const FloatAt
   return beyond;
 }
 
-ResultErrors errors_at(const kernels::Backend& backend, const InputKind& kind, DType dtype,
+ResultErrors errors_at(const kernels::HostBackend& backend, const InputKind& kind, DType dtype,
                        std::int64_t context_len) {
   const Input input(kind, kShape, dtype, context_len, 1);
   const kernels::DecodeParams params = input.params();
   return errors_of(run_backend(backend, params), exact_attention(params), dtype);
 }
 
-using Case = std::tuple<const kernels::Backend*, DType>;
+using Case = std::tuple<const kernels::HostBackend*, DType>;
 
 class ErrorGrowth : public testing::TestWithParam<Case> {
  protected:
-  const kernels::Backend& backend() const { return *std::get<0>(GetParam()); }
+  const kernels::HostBackend& backend() const { return *std::get<0>(GetParam()); }
   DType dtype() const { return std::get<1>(GetParam()); }
 };
 

@@ -48,7 +48,8 @@ std::vector<float> rounded(std::span<const float> values, DType dtype) {
 
 }  // namespace
 
-FloatAttention run_backend(const kernels::Backend& backend, const kernels::DecodeParams& params) {
+FloatAttention run_backend(const kernels::HostBackend& backend,
+                           const kernels::DecodeParams& params) {
   Nodes nodes = decode_whole(backend, params);
   FloatAttention result{std::vector<float>(nodes.rows * nodes.d_v), {}};
   for (std::int64_t row = 0; row < nodes.rows; ++row) {

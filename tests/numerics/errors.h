@@ -18,7 +18,8 @@ struct Method {
 };
 
 /// Decodes all chunks with `backend` and finalises.
-FloatAttention run_backend(const kernels::Backend& backend, const kernels::DecodeParams& params);
+FloatAttention run_backend(const kernels::HostBackend& backend,
+                           const kernels::DecodeParams& params);
 
 /// The errors of one result, over all its rows.
 struct ResultErrors {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "kernels/backend.h"
@@ -53,6 +54,13 @@ class Problem {
   /// Likewise for some heads only, numbered within the KV head's group, and all rows of these.
   kernels::DecodeParams params_of_heads(std::int64_t request, std::int64_t kv_head,
                                         Range heads) const;
+
+  /// All memory of the queries, of the pages, and the block table of a request, garbage included.
+  std::span<const std::uint16_t> q() const { return q_; }
+  std::span<const std::uint16_t> kv() const { return kv_; }
+  std::span<const std::int32_t> block_table(std::int64_t request) const {
+    return block_tables_[request];
+  }
 
   std::uint16_t* mutable_q_row(std::int64_t request, std::int64_t query, std::int64_t head);
   std::uint16_t* mutable_kv_row(std::int64_t request, std::int64_t token, std::int64_t kv_head);

@@ -58,8 +58,8 @@ void for_each_item(const Problem& problem, F f) {
   if (error) std::rethrow_exception(error);
 }
 
-std::vector<const kernels::Backend*>& added_backends() {
-  static std::vector<const kernels::Backend*> list;
+std::vector<const kernels::HostBackend*>& added_backends() {
+  static std::vector<const kernels::HostBackend*> list;
   return list;
 }
 
@@ -76,25 +76,25 @@ AlignedBytes::AlignedBytes(std::int64_t size)
   begin_ += -reinterpret_cast<std::uintptr_t>(begin_) & 63u;
 }
 
-bool add_backend(const kernels::Backend& backend) {
+bool add_backend(const kernels::HostBackend& backend) {
   added_backends().push_back(&backend);
   return true;
 }
 
-std::vector<const kernels::Backend*> usable_backends() {
-  std::vector<const kernels::Backend*> usable = kernels::backends();
+std::vector<const kernels::HostBackend*> usable_backends() {
+  std::vector<const kernels::HostBackend*> usable = kernels::host_backends();
   usable.insert(usable.end(), added_backends().begin(), added_backends().end());
   std::erase_if(usable, [](const auto* backend) { return !backend->why_unavailable().empty(); });
   return usable;
 }
 
-std::string test_name(const kernels::Backend& backend) {
+std::string test_name(const kernels::HostBackend& backend) {
   std::string name(backend.name());
   std::replace(name.begin(), name.end(), '-', '_');
   return name;
 }
 
-Nodes decode_nodes(const kernels::Backend& backend, const kernels::DecodeParams& params,
+Nodes decode_nodes(const kernels::HostBackend& backend, const kernels::DecodeParams& params,
                    Range chunks) {
   Nodes nodes{.rows = params.rows.size(),
               .d_v = params.shape.d_v,
@@ -123,7 +123,7 @@ Nodes decode_nodes(const kernels::Backend& backend, const kernels::DecodeParams&
   return nodes;
 }
 
-Nodes decode_whole(const kernels::Backend& backend, const kernels::DecodeParams& params) {
+Nodes decode_whole(const kernels::HostBackend& backend, const kernels::DecodeParams& params) {
   Nodes nodes = decode_nodes(backend, params, {0, params.num_chunks()});
   if (nodes.count == 0) {
     nodes.count = 1;
@@ -133,7 +133,7 @@ Nodes decode_whole(const kernels::Backend& backend, const kernels::DecodeParams&
   return nodes;
 }
 
-Results run_backend(const kernels::Backend& backend, const Problem& problem) {
+Results run_backend(const kernels::HostBackend& backend, const Problem& problem) {
   const MlaShape& shape = problem.spec().shape;
   const std::int64_t rows = problem.total_queries() * shape.h_q;
   const float nan = std::numeric_limits<float>::quiet_NaN();

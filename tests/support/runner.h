@@ -13,14 +13,14 @@
 namespace mla::test {
 
 /// The backends that this machine can run, those added included.
-std::vector<const kernels::Backend*> usable_backends();
+std::vector<const kernels::HostBackend*> usable_backends();
 
 /// The backend's name as a part of a test's name, in which GoogleTest allows no hyphens.
-std::string test_name(const kernels::Backend& backend);
+std::string test_name(const kernels::HostBackend& backend);
 
 /// Adds a backend that only tests have; called before the tests are listed. Returns true, so that
 /// it can initialise a variable.
-bool add_backend(const kernels::Backend& backend);
+bool add_backend(const kernels::HostBackend& backend);
 
 /// Memory at a cache line's begin.
 class AlignedBytes {
@@ -47,14 +47,14 @@ struct Nodes {
   }
 };
 
-/// Runs Backend::decode for `chunks` with nodes and workspace poisoned with NaN before, and checks
-/// that nothing beyond either was written.
+/// Runs HostBackend::decode for `chunks` with nodes and workspace poisoned with NaN before, and
+/// checks that nothing beyond either was written.
 /// @throws std::runtime_error if something was.
-Nodes decode_nodes(const kernels::Backend& backend, const kernels::DecodeParams& params,
+Nodes decode_nodes(const kernels::HostBackend& backend, const kernels::DecodeParams& params,
                    Range chunks);
 
 /// All chunks of the request, so one node; the empty partial if there is no chunk.
-Nodes decode_whole(const kernels::Backend& backend, const kernels::DecodeParams& params);
+Nodes decode_whole(const kernels::HostBackend& backend, const kernels::DecodeParams& params);
 
 /// Finished results of a problem: out [total_q, h_q, d_v], lse [total_q, h_q].
 struct Results {
@@ -67,7 +67,7 @@ struct ExactResults {
 };
 
 /// Decodes every request and finalises. Work is shared out to OpenMP threads.
-Results run_backend(const kernels::Backend& backend, const Problem& problem);
+Results run_backend(const kernels::HostBackend& backend, const Problem& problem);
 ExactResults run_oracle(const Problem& problem);
 
 kernels::Comparison compare_results(const Results& results, const ExactResults& exact);

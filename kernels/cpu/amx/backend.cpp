@@ -63,7 +63,7 @@ std::string find_what_is_missing() {
   return request_tiles();
 }
 
-class Amx final : public Backend {
+class Amx final : public HostBackend {
  public:
   std::string_view name() const override { return "amx"; }
   std::string why_unavailable() const override {
@@ -103,7 +103,7 @@ class Amx final : public Backend {
 #else
 
 /// Stands in where the compiler or the target cannot do AMX.
-class Amx final : public Backend {
+class Amx final : public HostBackend {
  public:
   std::string_view name() const override { return "amx"; }
   std::string why_unavailable() const override {
@@ -123,7 +123,7 @@ class Amx final : public Backend {
 
 }  // namespace
 
-const Backend& backend() {
+const HostBackend& backend() {
   static const Amx instance;
   return instance;
 }

@@ -174,7 +174,7 @@ void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit,
   }
 }
 
-/// `Backend::decode` for a bf16 cache.
+/// `HostBackend::decode` for a bf16 cache.
 template <class Tiles>
 void decode_with(const DecodeParams& params, Range chunks, float* nodes, const Scratch& s) {
   if (chunks.empty()) return;

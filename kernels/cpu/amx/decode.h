@@ -7,12 +7,12 @@
 
 namespace mla::kernels::amx {
 
-/// `Backend::decode` for a bf16 cache. Needs a CPU with AMX-BF16 and AVX512-BF16, and that this
+/// `HostBackend::decode` for a bf16 cache. Needs a CPU with AMX-BF16 and AVX512-BF16, and that this
 /// process was granted the use of tiles.
 void decode_bf16(const DecodeParams& params, Range chunks, float* nodes,
                  const Scratch& scratch) noexcept;
 
-/// `Backend::run_products` for bf16 caches, on the same terms.
+/// `HostBackend::run_products` for bf16 caches, on the same terms.
 double run_products(std::int64_t count) noexcept;
 
 }  // namespace mla::kernels::amx

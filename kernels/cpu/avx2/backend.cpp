@@ -32,7 +32,7 @@ constexpr cpu::CpuKernels kKernels{"avx2", not_compiled, {}, {}};
 
 }  // namespace
 
-const Backend& backend() {
+const HostBackend& backend() {
   static const cpu::CpuBackend instance(kKernels);
   return instance;
 }

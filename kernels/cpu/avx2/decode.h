@@ -5,11 +5,11 @@
 
 namespace mla::kernels::avx2 {
 
-/// `Backend::decode` for any cache. Needs AVX2, FMA and F16C.
+/// `HostBackend::decode` for any cache. Needs AVX2, FMA and F16C.
 void decode(const DecodeParams& params, Range chunks, float* nodes,
             const cpu::Scratch& scratch) noexcept;
 
-/// `Backend::run_products`.
+/// `HostBackend::run_products`.
 double run_products(std::int64_t count) noexcept;
 
 }  // namespace mla::kernels::avx2

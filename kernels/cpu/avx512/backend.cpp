@@ -46,12 +46,12 @@ constexpr cpu::CpuKernels kFp32{"avx512-fp32", not_compiled, {}, {}};
 
 }  // namespace
 
-const Backend& backend() {
+const HostBackend& backend() {
   static const cpu::CpuBackend instance(kBf16);
   return instance;
 }
 
-const Backend& fp32_backend() {
+const HostBackend& fp32_backend() {
   static const cpu::CpuBackend instance(kFp32);
   return instance;
 }

@@ -5,15 +5,15 @@
 
 namespace mla::kernels::avx512 {
 
-/// `Backend::decode` for a bf16 cache. Needs a CPU with AVX512-BF16.
+/// `HostBackend::decode` for a bf16 cache. Needs a CPU with AVX512-BF16.
 void decode_bf16(const DecodeParams& params, Range chunks, float* nodes,
                  const cpu::Scratch& scratch) noexcept;
 
-/// `Backend::decode` for any cache, in fp32. Needs AVX-512 F, BW, DQ and VL.
+/// `HostBackend::decode` for any cache, in fp32. Needs AVX-512 F, BW, DQ and VL.
 void decode_fp32(const DecodeParams& params, Range chunks, float* nodes,
                  const cpu::Scratch& scratch) noexcept;
 
-/// `Backend::run_products` of vdpbf16ps and of fp32 FMAs, 512 bits each.
+/// `HostBackend::run_products` of vdpbf16ps and of fp32 FMAs, 512 bits each.
 double run_bf16_products(std::int64_t count) noexcept;
 double run_fp32_products(std::int64_t count) noexcept;
 

@@ -45,7 +45,7 @@ constexpr cpu::CpuKernels kKernels{"portable", [] { return std::string{}; }, kKe
 
 }  // namespace
 
-const Backend& backend() {
+const HostBackend& backend() {
   static const cpu::CpuBackend instance(kKernels);
   return instance;
 }

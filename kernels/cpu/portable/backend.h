@@ -5,6 +5,6 @@
 namespace mla::kernels::portable {
 
 /// "portable": fp32 in plain C++ that the compiler vectorises, for any CPU.
-const Backend& backend();
+const HostBackend& backend();
 
 }  // namespace mla::kernels::portable

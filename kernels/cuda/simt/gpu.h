@@ -25,7 +25,24 @@ namespace mla::kernels::cuda::gpu {
 using Stream = MLA_GPU(Stream_t);
 using Error = MLA_GPU(Error_t);
 
-inline Error last_error() { return MLA_GPU(GetLastError)(); }
+// What the tiles are chosen for; see DeviceProfile.
+#if defined(__HIPCC__)
+inline constexpr int kWarpLanes = 64;
+inline constexpr int kRegistersPerThread = 256;
+inline constexpr std::int64_t kRegistersPerMultiprocessor = 128 * 1024;
+#elif defined(__MUSACC__)
+inline constexpr int kWarpLanes = 32;
+inline constexpr int kRegistersPerThread = 168;
+inline constexpr std::int64_t kRegistersPerMultiprocessor = 64 * 1024;
+#else
+inline constexpr int kWarpLanes = 32;
+inline constexpr int kRegistersPerThread = 255;
+inline constexpr std::int64_t kRegistersPerMultiprocessor = 64 * 1024;
+#endif
+
+inline Error last_error() {
+  return MLA_GPU(GetLastError)();
+}
 
 /// The value that the lane `lane ^ mask` has, among `width` lanes side by side (a power of two, at
 /// most 32). All lanes of the warp must call it.
@@ -76,6 +93,16 @@ __device__ __forceinline__ float div(float a, float b) {
 }
 __device__ __forceinline__ float fma(float a, float b, float c) {
   return __fmaf_rn(a, b, c);
+}
+
+/// Hides from the compiler what `value` is, so that nothing that depends on it is computed earlier
+/// and kept in registers.
+__device__ __forceinline__ void forget(std::uint32_t& value) {
+#if defined(__HIPCC__)
+  asm volatile("" : "+v"(value));
+#else
+  asm volatile("" : "+r"(value));
+#endif
 }
 
 /// 2^x within two units of the last place; 0 for -inf.

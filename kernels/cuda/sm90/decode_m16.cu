@@ -10,7 +10,7 @@
 #include "kernels/cuda/sm90/m16_geometry.h"
 #include "kernels/cuda/sm90/m16_merge.cuh"
 
-namespace mla::kernels::cuda {
+namespace mla::kernels::cuda::sm90 {
 namespace {
 
 using namespace m16;
@@ -21,7 +21,6 @@ __global__ void __launch_bounds__(kThreads, 1)
            const __grid_constant__ LaunchParams launch) {
   using L = Layout<kDQk, kDV>;
   extern __shared__ __align__(1024) char memory[];
-  TRACE(0);
   launch_dependents();
   const std::uint32_t shared = shared_address(memory);
   if (threadIdx.x == kComputeThreads) {
@@ -42,27 +41,22 @@ __global__ void __launch_bounds__(kThreads, 1)
 
   if (threadIdx.x >= kComputeThreads) {
     Loader<kDQk, kDV, kBlocks> loader(&map, args, launch, shared, team, block);
-    loader.prepare();
-    TRACE(20);
     wait_for_previous_kernel();
     loader.run();
     if (args.merges != nullptr) prefetch_merge(args, team);
     if constexpr (kBlocks > 1) cluster_wait();
   } else {
     Computer<kBf16, kDQk, kDV, kBlocks> computer(args, shared, block);
+    wait_for_previous_kernel();
     if constexpr (kBlocks > 1) cluster_wait();
-    TRACE(1);
     computer.run();
-    TRACE(16);
   }
   if (args.merges == nullptr) return;
   __syncthreads();
-  TRACE(17);
   for (int i = args.share_offsets[team]; i < args.share_offsets[team + 1]; ++i) {
     const MergeShare share = args.shares[i];
     merge_share<kDV>(args, share.merge, share.first_block + block, kBlocks, memory);
   }
-  TRACE(19);
 }
 
 using Kernel = void (*)(CUtensorMap, DecodeArgs, LaunchParams);
@@ -242,13 +236,9 @@ class DecodeM16 final : public DeviceKernel {
 
 }  // namespace
 
-#ifdef M16_TRACE
-void read_trace(long long* to) { cudaMemcpyFromSymbol(to, m16_trace, sizeof(m16_trace)); cudaMemset(nullptr, 0, 0); }
-#endif
-
 const DeviceKernel& decode_m16() {
   static const DecodeM16 kernel;
   return kernel;
 }
 
-}  // namespace mla::kernels::cuda
+}  // namespace mla::kernels::cuda::sm90

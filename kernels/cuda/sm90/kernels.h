@@ -2,12 +2,12 @@
 
 #include "kernels/cuda/device_kernel.h"
 
-namespace mla::kernels::cuda {
+namespace mla::kernels::cuda::sm90 {
 
-/// "sm90-m64": tiles of 64 query rows, exact and fast plans.
+/// Any number of rows, 64 to a block, exact and fast plans.
 const DeviceKernel& decode_m64();
 
-/// "sm90-m16": at most 16 query rows in a part, fast plans only. Made for low latency.
+/// At most 16 rows in a part, fast plans only: made for short times.
 const DeviceKernel& decode_m16();
 
-}  // namespace mla::kernels::cuda
+}  // namespace mla::kernels::cuda::sm90

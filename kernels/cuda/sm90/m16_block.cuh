@@ -9,12 +9,6 @@
 /// What one block of decode_m16 does: see docs/hopper_m16.md for the whole picture.
 namespace mla::kernels::cuda::m16 {
 
-#ifdef M16_TRACE
-__device__ long long m16_trace[64];
-#define TRACE(i) do { if (blockIdx.x == 0 && threadIdx.x % 256 == 0) m16_trace[i] = clock64(); } while (0)
-#else
-#define TRACE(i)
-#endif
 inline constexpr int kRows = 16;         ///< query rows of a part; the N of all products
 inline constexpr int kTileTokens = 64;   ///< keys of a block's step; the M of the score products
 inline constexpr int kGroups = 2;        ///< warpgroups that compute, each on tiles of its own
@@ -22,11 +16,6 @@ inline constexpr int kGroupThreads = 128;
 inline constexpr int kComputeThreads = kGroups * kGroupThreads;
 inline constexpr int kThreads = kComputeThreads + 32;  ///< and a warp that loads
 inline constexpr int kGroupWarps = kGroupThreads / 32;
-#ifdef M16_NO_REHEARSAL
-inline constexpr bool kRehearse = false;
-#else
-inline constexpr bool kRehearse = true;
-#endif
 
 /// Where things lie in shared memory. A tile is columns of 64 tokens x 64 elements; the ring's slots
 /// hold some columns each, or at the end of a part pieces of the block's partial.
@@ -161,11 +150,6 @@ class Loader {
     begin_part();
   }
 
-  /// What the rehearsal takes.
-  __device__ __forceinline__ void prepare() {
-    if constexpr (kRehearse) give_tile();
-  }
-
   /// All parts; q, kv and results of earlier kernels must be complete.
   __device__ __forceinline__ void run() {
     while (true) {
@@ -205,7 +189,6 @@ class Loader {
   }
 
   __device__ __forceinline__ void load_part() {
-    TRACE(21);
     const int steps = uniform(steps_of<kBlocks>(part_));
     for (int step = 0; step < steps; ++step) {
       if (launch_.boxes_log2 == 0) {
@@ -214,9 +197,7 @@ class Loader {
         load_tile_in_boxes(step);
       }
       place_.advance(L::kTileSlots);
-      if (step == 0) TRACE(22);
     }
-    TRACE(23);
     give_tile();
   }
 
@@ -320,7 +301,9 @@ template <bool kBf16, int kDQk, int kDV, int kBlocks>
 class Computer {
   using L = Layout<kDQk, kDV>;
   using Place = RingPlace<L::kSlots>;
-  static constexpr int kAll = 3;  // named barrier of the computing warps; 1 and 2: of a group
+  // Named barriers: 1 and 2 are those inside the groups.
+  static constexpr int kAll = 3;   // of all computing warps
+  static constexpr int kTurn = 4;  // and 5: of the group whose turn comes
 
  public:
   __device__ __forceinline__ Computer(const DecodeArgs& args, std::uint32_t shared, int block)
@@ -332,19 +315,10 @@ class Computer {
     part_ = pointer<const Part>(L::kPart);
   }
 
-  /// All parts, after a rehearsal: the end of an empty part whose results go nowhere, so that the
-  /// instructions are there when they are waited for. Waits for earlier kernels after it.
+  /// All parts; q, kv and results of earlier kernels must be complete.
   __device__ __forceinline__ void run() {
-    rehearsal_ = kRehearse;
-    if constexpr (!kRehearse) wait_for_previous_kernel();
     while (true) {
-      if (rehearsal_ || uniform(part_->rows) > 0) compute_part();
-      if (rehearsal_) {
-        rehearsal_ = false;
-        named_barrier<kAll, kComputeThreads>();
-        wait_for_previous_kernel();
-        continue;
-      }
+      if (uniform(part_->rows) > 0) compute_part();
       const int next = uniform(part_->next);
       if (next < 0) break;
       named_barrier<kAll, kComputeThreads>();
@@ -365,9 +339,7 @@ class Computer {
   }
 
   __device__ __forceinline__ void compute_part() {
-    TRACE(3);
-    if (!rehearsal_) store_q();
-    TRACE(4);
+    store_q();
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       m_[i] = -INFINITY;
@@ -380,17 +352,19 @@ class Computer {
 #pragma unroll
       for (int j = 0; j < 8; ++j) o_[i][j] = 0;
     }
-    const int steps = rehearsal_ ? 0 : uniform(steps_of<kBlocks>(*part_));
+    const int steps = uniform(steps_of<kBlocks>(*part_));
     const int first = uniform(part_->token_begin) + block_ * kTileTokens;
     token_end_ = uniform(part_->token_end);
     const Place part_place = place_;
     if (group_ == 1) place_.advance(L::kTileSlots);
     for (int step = group_; step < steps; step += kGroups) {
       const std::int64_t begin = first + static_cast<std::int64_t>(step) * (kBlocks * kTileTokens);
+      if (step > 0) await_turn();
+      const bool more = step + 1 < steps;
       if (begin < token_end_) {
-        compute_tile(static_cast<int>(begin));
+        compute_tile(static_cast<int>(begin), more);
       } else {
-        skip_tile();
+        skip_tile(more);
       }
       place_.advance(kGroups * L::kTileSlots);
     }
@@ -449,13 +423,13 @@ class Computer {
   }
 
   /// Scores, weights and values of the tile that begins at token `begin`.
-  __device__ __forceinline__ void compute_tile(int begin) {
+  __device__ __forceinline__ void compute_tile(int begin, bool more) {
     float s[8];
 #pragma unroll
     for (int i = 0; i < L::kColumns; ++i) {
       if (i % L::kSlotColumns == 0) {
         wait_full(place_.plus(i / L::kSlotColumns));
-        TRACE(5 + i / 3);
+        if (i / L::kSlotColumns == L::kTileSlots - 1 && more) pass_turn();
         wgmma_fence();
       }
       const std::uint64_t k = matrix_at(column(i));
@@ -467,7 +441,6 @@ class Computer {
     }
     wgmma_commit();
     wgmma_wait<0>();
-    TRACE(8);
     forget();
 
     const int token = begin + warp_ * 16 + lane_ / 4;
@@ -504,7 +477,6 @@ class Computer {
                               p[2], p[3]);
     fence_async_proxy();
     group_barrier();
-    TRACE(9);
     wgmma_fence();
     const std::uint64_t p_matrix = matrix_at(weights);
 #pragma unroll
@@ -518,7 +490,6 @@ class Computer {
     }
     wgmma_commit();
     release_as_done<L::kTileSlots>();
-    TRACE(10);
   }
 
   /// Releases the tile's slots one by one, as the products that read them finish.
@@ -603,11 +574,21 @@ class Computer {
     }
   }
 
-  __device__ __forceinline__ void skip_tile() const {
-    for (int i = 0; i < L::kTileSlots; ++i) {
-      wait_full(place_.plus(i));
-      release(place_.plus(i));
-    }
+  __device__ __forceinline__ void skip_tile(bool more) const {
+    for (int i = 0; i < L::kTileSlots; ++i) wait_full(place_.plus(i));
+    if (more) pass_turn();
+    for (int i = 0; i < L::kTileSlots; ++i) release(place_.plus(i));
+  }
+
+  // The groups take their tiles in turn: none waits for a tile before the other has seen the one
+  // before it arrive. A group that ran ahead could look at a slot whose last round is not even
+  // full, and take the parity of the round before that for its own.
+
+  __device__ __forceinline__ void await_turn() const {
+    named_barrier(kTurn + group_, kComputeThreads);
+  }
+  __device__ __forceinline__ void pass_turn() const {
+    named_barrier_arrive(kTurn + 1 - group_, kComputeThreads);
   }
 
   // The end of a part. The next slots of the ring are the block's: the first half takes the block's
@@ -625,24 +606,19 @@ class Computer {
   __device__ __forceinline__ void finish_part() {
     // What follows is not to be computed ahead: it would take the products' registers.
     forget();
-    TRACE(11);
     hand_over();
     named_barrier<kAll, kComputeThreads>();
-    TRACE(12);
     add_groups();
-    TRACE(13);
     if constexpr (kBlocks > 1) {
       signal_cluster(L::kPartialsReady);
-      barrier_wait(shared_ + L::kPartialsReady, cluster_parity_);
+      barrier_wait_cluster(shared_ + L::kPartialsReady, cluster_parity_);
     } else {
       named_barrier<kAll, kComputeThreads>();
     }
-    TRACE(14);
     merge_blocks();
-    TRACE(15);
     fence_async_proxy();
     if constexpr (kBlocks > 1) {
-      barrier_wait(shared_ + L::kPartialsRead, cluster_parity_);
+      barrier_wait_cluster(shared_ + L::kPartialsRead, cluster_parity_);
       cluster_parity_ ^= 1;
     }
     if (group_ == 0) {
@@ -740,7 +716,7 @@ class Computer {
   __device__ __forceinline__ void signal_cluster(int barrier) const {
     __syncwarp();
     if (lane_ < kBlocks) {
-      barrier_arrive_mapped(map_to_block(shared_ + barrier, static_cast<std::uint32_t>(lane_)));
+      barrier_arrive_cluster(map_to_block(shared_ + barrier, static_cast<std::uint32_t>(lane_)));
     }
   }
 
@@ -753,8 +729,8 @@ class Computer {
     constexpr int kEach = kPlaces > kComputeThreads ? kPlaces / kComputeThreads : 1;
     constexpr int kPartials = kBlocks / kSplit;
     const int split = thread_ % kSplit;
-    const int rows = rehearsal_ ? 0 : part_->rows;
-    const int merge = rehearsal_ ? -1 : part_->merge;
+    const int rows = part_->rows;
+    const int merge = part_->merge;
     const bool leaves_partial = part_->partial.offset >= 0;
 #pragma unroll 2
     for (int e = 0; e < kEach; ++e) {
@@ -865,7 +841,6 @@ class Computer {
   const Part* part_;
   Place place_;
   std::uint32_t cluster_parity_ = 0;
-  bool rehearsal_ = false;
   int visible_[4];
   int all_see_ = 0;
   int token_end_ = 0;

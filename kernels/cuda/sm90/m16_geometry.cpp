@@ -1,6 +1,7 @@
 #include "kernels/cuda/sm90/m16_geometry.h"
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "core/range.h"
@@ -16,10 +17,12 @@ constexpr std::int64_t kTileTokens = 64;
 constexpr double kTileOfMemory = 0.0165;  ///< 64 x 576 elements at the memory's full rate
 constexpr double kTileOfBlock = 1.13;     ///< a block's least time for one
 constexpr double kLaunch = 4.5;
-constexpr double kPart = 1.2;             ///< begin and end a part, for a block alone
-constexpr double kPartOfCluster = 2.2;    ///< ... and for a cluster
-constexpr double kMergeTeams = 3;         ///< a merge through global memory
-constexpr double kMergePartial = 0.015;   ///< ... and for each partial that it reads
+constexpr double kPart = 1.2;                 ///< to begin and end a part, for a block alone
+constexpr double kPartOfCluster = 1.8;        ///< ... for a cluster, and
+constexpr double kPartOfClusterBlock = 0.08;  ///< ... for each of its blocks
+constexpr double kNextPart = 5;               ///< what the loads lose between two parts of a team
+constexpr double kMergeTeams = 3;             ///< a merge through global memory, and
+constexpr double kMergePartial = 0.04;        ///< ... for each partial that it reads
 
 KernelGeometry geometry_of(int team_size, int teams) {
   return {teams, team_size, kRowsPerPart, kTileTokens * team_size};
@@ -51,10 +54,12 @@ double m16_predicted_us(std::span<const DeviceItem> items, const KernelGeometry&
   const std::vector<Run> runs = deal_runs(steps, geometry.teams);
   std::vector<double> busy(geometry.teams, 0.0);
   double all_tiles = 0;
-  const double part = geometry.blocks_per_team > 1 ? kPartOfCluster : kPart;
+  const int team_size = geometry.blocks_per_team;
+  const double part = team_size > 1 ? kPartOfCluster + kPartOfClusterBlock * team_size : kPart;
   std::vector<int> runs_of(steps.size(), 0);
   for (const Run& run : runs) {
-    busy[run.team] += part + kTileOfBlock * static_cast<double>(run.tiles.size());
+    busy[run.team] += (busy[run.team] > 0 ? kNextPart : part) +
+                      kTileOfBlock * static_cast<double>(run.tiles.size());
     all_tiles += static_cast<double>(run.tiles.size() * geometry.blocks_per_team);
     ++runs_of[run.unit];
   }
@@ -66,12 +71,16 @@ double m16_predicted_us(std::span<const DeviceItem> items, const KernelGeometry&
 }
 
 KernelGeometry m16_geometry(std::span<const DeviceItem> items, const M16Residency& residency) {
-  const auto units = static_cast<std::int64_t>(steps_of(items, kTileTokens).size());
   KernelGeometry best = geometry_of(1, 1);
   double best_us = m16_predicted_us(items, best);
   for (std::size_t i = 0; i < residency.size(); ++i) {
+    const std::vector<std::int64_t> steps = steps_of(items, kTileTokens * kM16TeamSizes[i]);
+    const std::int64_t all_steps = std::accumulate(steps.begin(), steps.end(), std::int64_t{0});
     std::vector<std::int64_t> counts{residency[i]};
-    for (std::int64_t rounds = 1; rounds <= 4; ++rounds) counts.push_back(ceil_div(units, rounds));
+    for (std::int64_t rounds = 1; rounds <= 4; ++rounds) {
+      counts.push_back(ceil_div(std::ssize(steps), rounds));
+      counts.push_back(ceil_div(all_steps, rounds));
+    }
     for (const std::int64_t teams : counts) {
       if (teams < 1 || teams > residency[i]) continue;
       const KernelGeometry geometry = geometry_of(kM16TeamSizes[i], static_cast<int>(teams));

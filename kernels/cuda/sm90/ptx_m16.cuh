@@ -30,6 +30,9 @@ __device__ __forceinline__ void named_barrier() {
 __device__ __forceinline__ void named_barrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
+__device__ __forceinline__ void named_barrier_arrive(int id, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
 
 // mbarriers.
 
@@ -57,16 +60,27 @@ __device__ __forceinline__ void barrier_wait(std::uint32_t barrier, std::uint32_
       "r"(parity)
       : "memory");
 }
-#ifdef M16_HEAVY
-#define MLA_ARRIVE "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];"
+/// Arrives at a barrier of any block of the cluster, by its mapped address. What this thread knows
+/// is known to those who wait with `barrier_wait_cluster`.
+__device__ __forceinline__ void barrier_arrive_cluster(std::uint32_t mapped_barrier) {
+#ifdef M16_LIGHT
+  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(mapped_barrier) : "memory");
 #else
-#define MLA_ARRIVE "mbarrier.arrive.shared::cluster.b64 _, [%0];"
+  asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(mapped_barrier)
+               : "memory");
 #endif
-/// Arrives at a barrier of any block of the cluster, by its mapped address. Orders this warp's
-/// accesses to shared memory, which it issues in order, and no others: a release at the cluster's
-/// scope would also wait for all its accesses to global memory.
-__device__ __forceinline__ void barrier_arrive_mapped(std::uint32_t mapped_barrier) {
-  asm volatile(MLA_ARRIVE ::"r"(mapped_barrier) : "memory");
+}
+
+__device__ __forceinline__ void barrier_wait_cluster(std::uint32_t barrier, std::uint32_t parity) {
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "again:\n"
+      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+      "@!done bra again;\n"
+      "}\n" ::"r"(barrier),
+      "r"(parity)
+      : "memory");
 }
 
 /// Makes this thread's writes to global memory visible to the GPU before its later ones.

@@ -29,7 +29,7 @@ Pool filled_pool(DType dtype) {
 }
 
 TEST(DecodeContender, IsRightOnEveryBackendInEachRepeat) {
-  for (const kernels::Backend* backend : kernels::backends()) {
+  for (const kernels::HostBackend* backend : kernels::host_backends()) {
     if (!backend->why_unavailable().empty()) continue;
     for (const DType dtype : {DType::kBf16, DType::kFp16}) {
       Point point = small_point();
@@ -46,6 +46,19 @@ TEST(DecodeContender, IsRightOnEveryBackendInEachRepeat) {
         }
       }
     }
+  }
+}
+
+TEST(DecodeContender, IsRightForRequestsOfAnyLengths) {
+  const Pool pool = filled_pool(DType::kBf16);
+  Point point = small_point();
+  set_lengths(point, {150, 1, 700, 64, 2});
+  const Workload workload(point);
+  DecodeContender contender(workload, pool, kernels::find_host_backend("auto"), false);
+  for (int repeat = 0; repeat < 3; ++repeat) {
+    contender.prepare();
+    EXPECT_GT(contender.timed_run(), 0);
+    EXPECT_TRUE(contender.check().pass);
   }
 }
 

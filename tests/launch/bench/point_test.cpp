@@ -1,8 +1,9 @@
-#include "launch/bench/point.h"
+#include <cmath>
 
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "launch/bench/grid.h"
 
 namespace mla::launch::bench {
 namespace {
@@ -55,6 +56,56 @@ TEST(Points, CountTheProjectionsIfThereAreAny) {
   EXPECT_EQ(with.weight_bytes(), 16.0 * 512 * (128 + 64) * 2);
   EXPECT_EQ(with.kv_bytes(), without.kv_bytes());
   EXPECT_EQ(to_string(with), to_string(without) + ", projected 128/64");
+}
+
+TEST(Points, MayHaveRequestsOfGivenLengths) {
+  Grid grid{.heads = "16", .context_lens = "7", .batches = "9", .query_lens = "2"};
+  grid.lengths = {100, 1, 64};
+  const std::vector<Point> points = make_points(grid);
+  ASSERT_EQ(points.size(), 1U);
+  const Point& point = points[0];
+  EXPECT_EQ(point.batch, 3);
+  EXPECT_EQ(point.context_len, 55);
+  EXPECT_EQ(point.tokens(), 165);
+  EXPECT_EQ(point.blocks(), 2 + 1 + 1);
+  EXPECT_EQ(point.kv_bytes(), 165 * 576 * 2);
+  EXPECT_EQ(point.cache_bytes(), 4 * 64 * 576 * 2);
+  EXPECT_EQ(point.flops(), 2.0 * 16 * (99 + 100 + 0 + 1 + 63 + 64) * (576 + 512));
+  EXPECT_EQ(make_batch(point).requests[2].context_len, 64);
+}
+
+TEST(Points, DrawLengthsAroundAMean) {
+  const auto lengths = draw_lengths(4000, 1000);
+  EXPECT_EQ(lengths, draw_lengths(4000, 1000));
+  double sum = 0;
+  double squares = 0;
+  for (const std::int64_t length : lengths) {
+    EXPECT_GE(length, 1);
+    sum += static_cast<double>(length);
+    squares += static_cast<double>((length - 1000) * (length - 1000));
+  }
+  EXPECT_NEAR(sum / 4000, 1000, 30);
+  EXPECT_NEAR(std::sqrt(squares / 4000), 490, 30);
+  const Point point =
+      make_points({.heads = "1", .context_lens = "1000", .batches = "50", .varlen = true})[0];
+  EXPECT_EQ(point.context_lens, draw_lengths(50, 1000));
+}
+
+TEST(Points, ComeFromAListOfRows) {
+  Grid grid{.dtypes = "bf16,fp16", .threads = "1"};
+  grid.rows = "# b s_q h s\n128 2 16 4k\n\n 4 1 128 ~1000  # drawn\n2 1 8 5,70\n";
+  const std::vector<Point> points = make_points(grid);
+  ASSERT_EQ(points.size(), 6U);
+  EXPECT_EQ(to_string(points[0]),
+            "bf16 576/512, 16 heads, batch 128 of 4096 tokens, s_q 2, 1 thread(s)");
+  EXPECT_EQ(points[1].context_lens, draw_lengths(4, 1000));
+  EXPECT_EQ(points[2].context_lens, (std::vector<std::int64_t>{5, 70}));
+  EXPECT_EQ(points[3].dtype, DType::kFp16);
+  for (const char* wrong :
+       {"1 1 16", "1 1 16 4k 5", "3 1 16 5,70", "2 1 16 ~5,70", "0 1 16 4k", "#"}) {
+    grid.rows = wrong;
+    EXPECT_THROW(make_points(grid), InvalidArgument) << wrong;
+  }
 }
 
 TEST(Points, RefuseValuesOutOfRange) {

@@ -32,7 +32,7 @@ void expect_right(ProjectedContender& contender) {
 }
 
 TEST(ProjectedContenders, AreRightInTurnsOnEveryBackend) {
-  for (const kernels::Backend* backend : kernels::backends()) {
+  for (const kernels::HostBackend* backend : kernels::host_backends()) {
     if (!backend->why_unavailable().empty()) continue;
     for (const DType dtype : {DType::kBf16, DType::kFp16}) {
       for (const std::int64_t query_len : {1, 30}) {  // 30: more tokens than one product takes
@@ -54,7 +54,7 @@ TEST(ProjectedContenders, AreRightInTurnsOnEveryBackend) {
 TEST(ProjectedLayer, TakesOtherWeightsAndPagesInEachTurnUnlessHot) {
   Pool pool(1 << 20);
   pool.fill(DType::kBf16);
-  const kernels::Backend& backend = kernels::find_backend("portable");
+  const kernels::HostBackend& backend = kernels::find_host_backend("portable");
   for (const bool hot : {false, true}) {
     ProjectedLayer layer(small_point(DType::kBf16, 1), pool, backend, hot);
     const LayerTurn a = layer.next_turn();

@@ -50,6 +50,22 @@ TEST(Report, GivesRatesOfTheMedian) {
   EXPECT_EQ(row["seconds"].size(), 3U);
 }
 
+TEST(Report, ShowsSmallAndLargeFiguresInTheirUnits) {
+  Row row = some_row();
+  EXPECT_THAT(text_of("table", row), HasSubstr("2.000 ms"));
+  EXPECT_THAT(text_of("table", row), HasSubstr("34.82 G"));
+  row.timing = {{2.223e-5}};
+  EXPECT_THAT(text_of("table", row), HasSubstr("22.23 us"));
+  EXPECT_THAT(text_of("table", row), HasSubstr("3.132 T"));
+}
+
+TEST(Report, TellsAMeanFromALength) {
+  Row row = some_row();
+  set_lengths(row.point, {1000, 500});
+  EXPECT_THAT(text_of("table", row), HasSubstr("~750"));
+  EXPECT_EQ(nlohmann::json::parse(text_of("json", row))["rows"][0]["seqlens"][1], 500);
+}
+
 TEST(Report, ShowsAWrongResult) {
   Row row = some_row();
   row.check.pass = false;

@@ -1,0 +1,65 @@
+#include "kernels/cuda/kernel_list.h"
+
+#include <algorithm>
+#include <limits>
+#include <string>
+
+#include "core/error.h"
+#if defined(MLA_HAVE_SM90_DECODE_M16) || defined(MLA_HAVE_SM90_DECODE_M64)
+#include "kernels/cuda/sm90/kernels.h"
+#endif
+#ifdef MLA_HAVE_SIMT_KERNEL
+#include "kernels/cuda/simt/kernel.h"
+#endif
+
+namespace mla::kernels::cuda {
+
+namespace {
+
+[[maybe_unused]] constexpr std::int64_t kAnyRows = std::numeric_limits<std::int64_t>::max();
+
+}  // namespace
+
+const KernelList& sm90_kernels() {
+  static const KernelList list{
+#ifdef MLA_HAVE_SM90_DECODE_M16
+      {&sm90::decode_m16(), 16},
+#endif
+#ifdef MLA_HAVE_SM90_DECODE_M64
+      {&sm90::decode_m64(), kAnyRows},
+#endif
+  };
+  return list;
+}
+
+const KernelList& simt_kernels() {
+  static const KernelList list{
+#ifdef MLA_HAVE_SIMT_KERNEL
+      {&simt_kernel(), kAnyRows},
+#endif
+  };
+  return list;
+}
+
+const DeviceKernel* find_kernel(const KernelList& kernels, const DecodeArgs& args,
+                                std::span<const DeviceItem> items, std::string& reason) {
+  std::int64_t most_rows = 0;
+  for (const DeviceItem& item : items) most_rows = std::max(most_rows, item.rows.size());
+  reason = "it has no kernel";
+  for (const KernelChoice& choice : kernels) {
+    if (most_rows > choice.most_rows) continue;
+    reason = choice.kernel->why_unsupported(args);
+    if (reason.empty()) return choice.kernel;
+  }
+  return nullptr;
+}
+
+const DeviceKernel& choose_kernel(const KernelList& kernels, std::string_view backend,
+                                  const DecodeArgs& args, std::span<const DeviceItem> items) {
+  std::string reason;
+  const DeviceKernel* const kernel = find_kernel(kernels, args, items, reason);
+  if (kernel != nullptr) return *kernel;
+  throw Unsupported("--backend", backend, "one that can decode this batch: " + reason);
+}
+
+}  // namespace mla::kernels::cuda
