@@ -29,8 +29,9 @@ __device__ __forceinline__ void weigh_partials(int rows, int n, bool begin, cons
     for (int mask = kLanes / 2; mask > 0; mask /= 2) sum += gpu::shuffle_xor(sum, mask, kLanes);
     if (lane == 0) {
       const float scale = gpu::exp2(m_before - base);
-      scratch.row_m[row] = m_all;
-      scratch.row_l[row] = l_before * scale + sum;
+      const float l_all = l_before * scale + sum;
+      scratch.row_m[row] = l_all == l_all ? m_all : l_all;  // the maximum overlooks a NaN
+      scratch.row_l[row] = l_all;
       scratch.row_scale[row] = scale;
     }
   }

@@ -96,7 +96,8 @@ class PartWorker {
       __syncthreads();
       prefetch_step(begin + kStepTokens, buffer ^ 1);
       if (group_row_ < part_.rows && window + kDims * lane_ < args_.decode.d_v) {
-        add_values(places, window + kDims * lane_, min(kStepTokens, part_.token_end - begin), o);
+        add_values(places, window + kDims * lane_, min(kStepTokens, part_.token_end - begin),
+                   is_masked(begin), o);
       }
       __syncthreads();
       buffer ^= 1;
@@ -331,7 +332,15 @@ class PartWorker {
     }
   }
 
-  /// o <- o + weights V for a few keys.
+  /// Whether the step from `begin` on has keys that only later queries of the request see.
+  __device__ __forceinline__ bool is_masked(int begin) const {
+    return args_.decode.causal && part_.query_len > 1 &&
+           begin + kStepTokens > part_.context_len - (part_.query_len - 1);
+  }
+
+  /// o <- o + weights V for a few keys. Where some rows do not see all of them, these rows must not
+  /// multiply by 0 either, since what they do not see may be NaN.
+  template <bool kMasked>
   __device__ __forceinline__ void add_batch(const float* weights, const Values& values,
                                             float (&o)[kRows][kDims]) const {
 #pragma unroll
@@ -350,6 +359,7 @@ class PartWorker {
         const float2 value = widen<kBf16>(values.keys[key].pairs[d / 2]);
 #pragma unroll
         for (int i = 0; i < kRows; ++i) {
+          if (kMasked && weight[i] == 0.0F) continue;
           o[i][d] = gpu::fma(weight[i], value.x, o[i][d]);
           o[i][d + 1] = gpu::fma(weight[i], value.y, o[i][d + 1]);
         }
@@ -360,7 +370,7 @@ class PartWorker {
   /// o <- shrink o + weights V. Each batch of values is on its way while the one before it is
   /// added.
   __device__ __forceinline__ void add_values(const std::uint32_t* places, int element, int tokens,
-                                             float (&o)[kRows][kDims]) const {
+                                             bool masked, float (&o)[kRows][kDims]) const {
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
       const float shrink = shared_.shrink[group_row_ + i];
@@ -369,14 +379,22 @@ class PartWorker {
     }
     const float* weights = shared_.scores + group_row_;
     Values even;
-    Values odd;
     load(places, element, even);
+    if (masked) {
+#pragma unroll 1
+      for (int key = 0; key < tokens; key += kBatch) {
+        load(places + key, element, even);
+        add_batch<true>(weights + key * stride_, even, o);
+      }
+      return;
+    }
+    Values odd;
 #pragma unroll 1
     for (int key = 0; key < tokens; key += 2 * kBatch) {
       load(places + key + kBatch, element, odd);
-      add_batch(weights + key * stride_, even, o);
+      add_batch<false>(weights + key * stride_, even, o);
       if (key + 2 * kBatch < tokens) load(places + key + 2 * kBatch, element, even);
-      add_batch(weights + (key + kBatch) * stride_, odd, o);
+      add_batch<false>(weights + (key + kBatch) * stride_, odd, o);
     }
   }
 
@@ -386,11 +404,10 @@ class PartWorker {
     const auto results = results_of(args_.decode, part_);
     const int softmax_row = static_cast<int>(threadIdx.x) / 8;
     if (threadIdx.x % 8 == 0 && softmax_row < rows_) {
-      shared_.m[softmax_row] = state.m;
+      const float m = state.l == state.l ? state.m : state.l;  // the maximum overlooks a NaN
+      shared_.m[softmax_row] = m;
       shared_.l[softmax_row] = state.l;
-      if (window == 0 && softmax_row < part_.rows) {
-        results.store_row(softmax_row, state.m, state.l);
-      }
+      if (window == 0 && softmax_row < part_.rows) results.store_row(softmax_row, m, state.l);
     }
     __syncthreads();
     const int d = window + kDims * lane_;
@@ -421,7 +438,7 @@ class PartWorker {
 /// Block t does the parts of team t.
 template <int kRows, int kDims, bool kBf16>
 __global__ void __launch_bounds__(2 * kGroupThreads, kRows == 8 ? 2 : 3)
-    decode_parts(const __grid_constant__ SimtArgs args) {
+    decode_parts(const MLA_GRID_CONSTANT SimtArgs args) {
   extern __shared__ float4 shared[];
   for (std::int32_t next = static_cast<std::int32_t>(blockIdx.x); next >= 0;) {
     const Part& part = args.decode.parts[next];

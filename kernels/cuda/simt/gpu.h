@@ -20,6 +20,13 @@
 #define MLA_GPU(name) cuda##name
 #endif
 
+/// Marks a kernel's parameter that is read where it lies, by reference too.
+#if defined(__HIPCC__) || defined(__MUSACC__)
+#define MLA_GRID_CONSTANT
+#else
+#define MLA_GRID_CONSTANT __grid_constant__
+#endif
+
 namespace mla::kernels::cuda::gpu {
 
 using Stream = MLA_GPU(Stream_t);

@@ -24,7 +24,7 @@ DeviceProfile profile_of(const DeviceInfo& device) {
 
 /// Blocks (t, ...) do the merges that team t has a share of. All parts are done.
 __global__ void __launch_bounds__(kMergeThreads, kMergeBlocks)
-    merge_parts(const __grid_constant__ DecodeArgs args) {
+    merge_parts(const MLA_GRID_CONSTANT DecodeArgs args) {
   __shared__ float4 shared[kMergeSharedBytes / sizeof(float4)];
   const int end = args.share_offsets[blockIdx.x + 1];
   for (int i = args.share_offsets[blockIdx.x] + static_cast<int>(blockIdx.y); i < end;
