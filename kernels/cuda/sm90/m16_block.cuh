@@ -113,11 +113,17 @@ __device__ __forceinline__ void copy_record(const Record* from, std::uint32_t to
   }
 }
 
+/// What to take from exponents whose maximum is `m`, so that an empty row weighs 0, and a NaN that
+/// it met stays one.
+__device__ __forceinline__ float base_of(float m) {
+  return m == -INFINITY ? 0 : m;
+}
+
 /// Writes four elements of a finished row, and with the first of them its lse.
 __device__ __forceinline__ void write_result(OutType type, const RowPlace& place, int element,
                                              float m, float l, float4 o) {
   constexpr float kLn2 = 0.693147180559945309f;
-  const float inverse = l > 0 ? 1 / l : 0;
+  const float inverse = l == 0 ? 0 : 1 / l;
   o.x *= inverse;
   o.y *= inverse;
   o.z *= inverse;
@@ -131,7 +137,7 @@ __device__ __forceinline__ void write_result(OutType type, const RowPlace& place
     reinterpret_cast<uint2*>(place.out)[element / 4] = {pack<false>(o.x, o.y),
                                                         pack<false>(o.z, o.w)};
   }
-  if (element == 0) *place.lse = l > 0 ? (m + __log2f(l)) * kLn2 : INFINITY;
+  if (element == 0) *place.lse = l == 0 ? INFINITY : (m + __log2f(l)) * kLn2;
 }
 
 /// The warp that fills the ring.
@@ -459,7 +465,7 @@ class Computer {
 
     float base[4];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) base[i] = m_[i] == -INFINITY ? 0 : m_[i];
+    for (int i = 0; i < 4; ++i) base[i] = base_of(m_[i]);
     std::uint32_t p[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -671,9 +677,9 @@ class Computer {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const float other_m = group_m[(1 - group_) * kRows + row_of(i)];
-      const float m = fmaxf(m_[i], other_m);
-      mine[i] = m_[i] == -INFINITY ? 0 : fast_exp2(m_[i] - m);
-      other[i] = other_m == -INFINITY ? 0 : fast_exp2(other_m - m);
+      const float m = base_of(fmaxf(m_[i], other_m));
+      mine[i] = fast_exp2(m_[i] - m);
+      other[i] = fast_exp2(other_m - m);
     }
     if (thread_ < kRows) pointer<float2>(L::kStats)[thread_] = block_stats(thread_);
 
@@ -707,7 +713,7 @@ class Computer {
       const float4 sums = load_shared4(shared_ + L::kSums + (g * kRows + row) * 16);
       const float of_group = group_m[g * kRows + row];
       const float sum = (sums.x + sums.y) + (sums.z + sums.w);
-      l += of_group == -INFINITY ? 0 : sum * fast_exp2(of_group - m);
+      l += sum * fast_exp2(of_group - base_of(m));
     }
     return make_float2(m, l);
   }
@@ -763,7 +769,7 @@ class Computer {
       float4 sum = make_float4(0, 0, 0, 0);
 #pragma unroll
       for (int i = 0; i < kPartials; ++i) {
-        const float weight = m == -INFINITY ? 0 : fast_exp2(stats[i].x - m);
+        const float weight = fast_exp2(stats[i].x - base_of(m));
         l += weight * stats[i].y;
         sum.x += weight * o[i].x;
         sum.y += weight * o[i].y;

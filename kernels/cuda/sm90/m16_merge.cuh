@@ -16,9 +16,8 @@ struct Sum {
 
   __device__ __forceinline__ void add(const Sum& other) {
     const float new_m = fmaxf(m, other.m);
-    if (new_m == -INFINITY) return;
-    const float mine = fast_exp2(m - new_m);
-    const float its = fast_exp2(other.m - new_m);
+    const float mine = fast_exp2(m - base_of(new_m));
+    const float its = fast_exp2(other.m - base_of(new_m));
     m = new_m;
     l = l * mine + other.l * its;
     o.x = o.x * mine + other.o.x * its;

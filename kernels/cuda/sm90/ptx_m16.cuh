@@ -63,12 +63,8 @@ __device__ __forceinline__ void barrier_wait(std::uint32_t barrier, std::uint32_
 /// Arrives at a barrier of any block of the cluster, by its mapped address. What this thread knows
 /// is known to those who wait with `barrier_wait_cluster`.
 __device__ __forceinline__ void barrier_arrive_cluster(std::uint32_t mapped_barrier) {
-#ifdef M16_LIGHT
-  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(mapped_barrier) : "memory");
-#else
   asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(mapped_barrier)
                : "memory");
-#endif
 }
 
 __device__ __forceinline__ void barrier_wait_cluster(std::uint32_t barrier, std::uint32_t parity) {
