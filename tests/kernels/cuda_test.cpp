@@ -11,6 +11,7 @@
 #include "core/partial_fold.h"
 #include "kernels/reference/compare.h"
 #include "tests/kernels/device_problem.h"
+#include "tests/kernels/device_support.h"
 #include "tests/kernels/grid.h"
 
 namespace mla::test {
@@ -19,66 +20,12 @@ namespace {
 using kernels::cuda::DeviceItem;
 using kernels::cuda::DeviceKernel;
 
-std::vector<const DeviceKernel*> all_kernels() {
-  std::vector<const DeviceKernel*> all;
-  for (const auto& list : {kernels::cuda::sm90_kernels(), kernels::cuda::simt_kernels()}) {
-    for (const kernels::cuda::KernelChoice& choice : list) all.push_back(choice.kernel);
-  }
-  return all;
-}
-
-std::string name_of_kernel(const DeviceKernel& kernel) {
-  std::string name(kernel.name());
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-}
-
-std::string why_no_gpu(const DeviceKernel& kernel) {
-  std::string reason;
-  if (kernels::cuda::count_devices(&reason) == 0) return reason;
-  kernels::cuda::use_device(0);
-  const bool for_hopper = kernel.name().starts_with("sm90");
-  if (for_hopper && kernels::cuda::this_device().compute_capability != 90) {
-    return "the GPU is no Hopper";
-  }
-  return {};
-}
-
-/// Changes `spec` as little as it takes for the kernel to support it.
-ProblemSpec supported(ProblemSpec spec, const DeviceRun& run, std::int64_t index) {
-  const auto is_supported = [&] {
-    ProblemSpec small = spec;
-    small.requests = {{1, 1}};
-    const Problem problem(small);
-    return DeviceProblem(problem).why_unsupported(run).empty();
-  };
-  if (is_supported()) return spec;
-  spec.shape.d_qk = index % 2 == 0 ? 576 : 320;
-  spec.shape.d_v = index % 2 == 0 ? 512 : 256;
-  if (is_supported()) return spec;
-  spec.page_block_size = 64;
-  spec.chunk_tokens = round_up(spec.chunk_tokens, 64);
-  return spec;
-}
-
-void expect_within_tolerance(const DeviceRun& run, const Problem& problem,
-                             const std::string& what) {
-  const DeviceProblem on_device(problem);
-  const Results results = on_device.run(run).results;
-  const kernels::Comparison comparison = compare_results(results, run_oracle(problem));
-  EXPECT_TRUE(comparison.pass) << run.kernel->name() << (run.exact ? ", exact, " : ", fast, ")
-                               << what << ": " << kernels::to_string(comparison);
-}
-
 /// Everything runs for exact and for fast plans, where the kernel knows them.
 class GpuKernel : public testing::TestWithParam<std::tuple<const DeviceKernel*, bool>> {
  protected:
   void SetUp() override {
-    const std::string reason = why_no_gpu(*run().kernel);
-    if (!reason.empty()) GTEST_SKIP() << "needs a GPU: " << reason;
-    const Problem problem({.requests = {{1, 64}}});
-    const std::string unsupported = DeviceProblem(problem).why_unsupported(run());
-    if (!unsupported.empty()) GTEST_SKIP() << unsupported;
+    const std::string reason = why_not(run());
+    if (!reason.empty()) GTEST_SKIP() << reason;
   }
   static DeviceRun run() { return {std::get<0>(GetParam()), std::get<1>(GetParam())}; }
 };
@@ -89,7 +36,7 @@ TEST_P(GpuKernel, IsWithinToleranceOnASampleOfTheGrid) {
   int checked = 0;
   for (std::size_t i = std::get<1>(GetParam()) ? 0 : 30; i < points.size(); i += 61) {
     const auto index = static_cast<std::int64_t>(i);
-    const ProblemSpec spec = supported(problem_spec(points[i], index), run(), index);
+    const ProblemSpec spec = device_spec(points[i], index, run());
     if (flops_of(spec) > kSmallEnough) continue;
     expect_within_tolerance(run(), Problem(spec),
                             to_string(points[i]) + " (index " + std::to_string(i) + ")");
@@ -276,11 +223,11 @@ TEST_P(ExactGpuKernel, LeavesNodesThatFoldToTheSameBits) {
 
 std::vector<std::tuple<const DeviceKernel*, bool>> kernels_for(bool exact) {
   std::vector<std::tuple<const DeviceKernel*, bool>> cases;
-  for (const DeviceKernel* kernel : all_kernels()) cases.emplace_back(kernel, exact);
+  for (const DeviceKernel* kernel : all_device_kernels()) cases.emplace_back(kernel, exact);
   return cases;
 }
 
-const auto kName = [](const auto& test) { return name_of_kernel(*std::get<0>(test.param)); };
+const auto kName = [](const auto& test) { return test_name(*std::get<0>(test.param)); };
 
 INSTANTIATE_TEST_SUITE_P(Exact, GpuKernel, testing::ValuesIn(kernels_for(true)), kName);
 INSTANTIATE_TEST_SUITE_P(Fast, GpuKernel, testing::ValuesIn(kernels_for(false)), kName);

@@ -1,9 +1,9 @@
-#include "kernels/cuda/simt/tile.h"
-
 #include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
+
+#include "kernels/cuda/simt/tile.h"
 
 namespace mla::kernels::cuda::simt {
 namespace {
