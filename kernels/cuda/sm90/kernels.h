@@ -7,4 +7,7 @@ namespace mla::kernels::cuda::sm90 {
 /// Any number of rows, 64 to a block, exact and fast plans.
 const DeviceKernel& decode_m64();
 
+/// At most 16 rows in a part, fast plans only: made for short times.
+const DeviceKernel& decode_m16();
+
 }  // namespace mla::kernels::cuda::sm90
