@@ -14,6 +14,7 @@
 // has
 //   Simd                                         its vectors: see portable/simd.h
 //   kBlockTokens                                 between two looks at the running maximum
+//   kTokensAhead                                 how far ahead rows are prefetched
 //   pack_queries(params, groups, scratch)        once per call
 //   score_block(params, groups, tokens, scratch) scores[token][row] of one block
 //   store_weights(scratch, ld, lane, t, p0, p1)  keeps the weights of tokens t and t + 1
@@ -48,7 +49,7 @@ struct OutTile {
   std::int64_t d_v;
   Earlier earlier;
 
-  float* out_row(int r) const { return out + rows[r] * d_v; }
+  [[gnu::always_inline]] float* out_row(int r) const { return out + rows[r] * d_v; }
 };
 
 /// o <- rescale * o + weights * V for the rows of `set` and a block of `tokens` tokens.
@@ -75,7 +76,7 @@ void accumulate_block(const Scratch& s, int tokens, const RowSet& set, const Par
 
 /// Computes the partial of one chunk, the keys `tokens`, kBlockTokens at a time. The
 /// blocks are counted from the chunk's begin, so where the running maximum is looked at never
-/// depends on who computes the chunk. Rows up to token `limit` are prefetched one block ahead.
+/// depends on who computes the chunk. Rows up to token `limit` are prefetched.
 template <class Scheme>
 void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit, const Scratch& s,
                    const PartialView& result) {
@@ -91,9 +92,11 @@ void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit,
   find_visible_ends(params, tokens, {s.visible, static_cast<std::size_t>(ld)});
   for (std::int64_t begin = tokens.begin; begin < tokens.end; begin += kBlockTokens) {
     const std::int64_t end = begin + kBlockTokens < tokens.end ? begin + kBlockTokens : tokens.end;
-    const std::int64_t ahead_end = end + kBlockTokens < limit ? end + kBlockTokens : limit;
+    const auto ahead = [&](std::int64_t token) {
+      return token + Scheme::kTokensAhead < limit ? token + Scheme::kTokensAhead : limit;
+    };
     find_token_rows(params, {begin, end}, s.zero_row, {s.rows, kBlockTokens});
-    find_token_rows(params, {end, ahead_end}, s.zero_row, {s.ahead, kBlockTokens});
+    find_token_rows(params, {ahead(begin), ahead(end)}, s.zero_row, {s.ahead, kBlockTokens});
     const int count = static_cast<int>(end - begin);
     Scheme::score_block(params, groups, count, s);
 

@@ -26,6 +26,7 @@ struct Fp32Scheme {
   static constexpr int kTileRows = Simd::kTileRows;
   static constexpr int kTileVectors = Simd::kTileVectors;
   static constexpr int kBlockTokens = 64;
+  static constexpr int kTokensAhead = kBlockTokens;
   static constexpr bool kRoundsWeights = false;
 
   static constexpr int kStep = kLanes < 8 ? kLanes : 8;  // elements; d_qk is a multiple of 8

@@ -37,6 +37,7 @@ constexpr int kLanes = Simd::kLanes;
 struct Bf16Scheme {
   using Simd = avx512::Simd;
   static constexpr int kBlockTokens = 128;
+  static constexpr int kTokensAhead = 32;
   static constexpr int kTileRows = 12;
   static constexpr int kTileVectors = 2;
   static constexpr bool kRoundsWeights = true;
