@@ -4,12 +4,15 @@
 #include <cstring>
 #include <limits>
 
+#include "core/every_cpu.h"
+
 namespace mla {
 namespace {
 
 constexpr std::int64_t kBlock = 256;  // elements converted at a time
 
 /// Writes o / l for one row in the dtype of the results.
+MLA_FOR_EVERY_CPU
 void store_row(const PartialView& root, std::int64_t row, DType dtype, std::byte* out) {
   float values[kBlock];
   std::uint16_t halves[kBlock];
