@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/every_cpu.h"
+
 namespace mla {
 
 void clear_partial(const PartialView& partial) {
@@ -10,6 +12,7 @@ void clear_partial(const PartialView& partial) {
   std::fill_n(partial.o, partial.rows * partial.d_v, 0.0F);
 }
 
+MLA_FOR_EVERY_CPU
 void finalize_out(const PartialView& partial, std::int64_t row, Range dims, float* out) {
   if (partial.m_log2[row] == kEmptyM) {
     std::fill_n(out, dims.size(), 0.0F);

@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/every_cpu.h"
+
 namespace mla {
 
+MLA_FOR_EVERY_CPU
 void store_out_row(const PartialView& root, std::int64_t row, DType dtype, std::byte* out) {
   constexpr std::int64_t kBlock = 256;  // elements converted at a time
   float values[kBlock];

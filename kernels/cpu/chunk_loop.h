@@ -14,6 +14,7 @@
 // has
 //   Simd                                         its vectors: see portable/simd.h
 //   kBlockTokens                                 between two looks at the running maximum
+//   kTokensAhead                                 how far ahead rows are prefetched
 //   pack_queries(params, groups, scratch)        once per call
 //   score_block(params, groups, tokens, scratch) scores[token][row] of one block
 //   store_weights(scratch, ld, lane, t, p0, p1)  keeps the weights of tokens t and t + 1
@@ -48,18 +49,24 @@ struct OutTile {
   std::int64_t d_v;
   Earlier earlier;
 
-  float* out_row(int r) const { return out + rows[r] * d_v; }
+  [[gnu::always_inline]] float* out_row(int r) const { return out + rows[r] * d_v; }
 };
 
-/// o <- rescale * o + weights * V for the rows of `set` and a block of `tokens` tokens.
-/// `earlier(place, rows)` says what becomes of the earlier outputs of the `rows` rows at `place`.
-template <class Scheme, class EarlierOf>
-void accumulate_block(const Scratch& s, int tokens, const RowSet& set, const PartialView& result,
-                      EarlierOf&& earlier) {
+/// o <- rescale * o + weights * V for the rows of `set` and a block of `tokens` tokens. `earlier`
+/// says what becomes of the earlier outputs. Rescaling by exactly 1 changes no bit, so it is left
+/// out in tiles where no maximum moved.
+template <class Scheme>
+[[gnu::noinline]] void accumulate_block(const Scratch& s, int tokens, const RowSet& set,
+                                        const PartialView& result, Earlier earlier) {
   constexpr int kLanes = Scheme::Simd::kLanes;
   Earlier earlier_at[kMaxRowsPerItem];
-  deal(set.count, Scheme::kTileRows,
-       [&](std::int64_t place, std::int64_t rows) { earlier_at[place] = earlier(place, rows); });
+  deal(set.count, Scheme::kTileRows, [&](std::int64_t place, std::int64_t rows) {
+    bool moved = false;
+    for (std::int64_t i = place; i < place + rows; ++i) {
+      moved = moved || s.rescale[set.rows[i]] != 1;
+    }
+    earlier_at[place] = earlier == Earlier::kRescaled && !moved ? Earlier::kKept : earlier;
+  });
   deal(result.d_v / kLanes, Scheme::kTileVectors, [&](std::int64_t vector, std::int64_t vectors) {
     deal(set.count, Scheme::kTileRows, [&](std::int64_t place, std::int64_t rows) {
       const std::int64_t dim = vector * kLanes;
@@ -75,7 +82,7 @@ void accumulate_block(const Scratch& s, int tokens, const RowSet& set, const Par
 
 /// Computes the partial of one chunk, the keys `tokens`, kBlockTokens at a time. The
 /// blocks are counted from the chunk's begin, so where the running maximum is looked at never
-/// depends on who computes the chunk. Rows up to token `limit` are prefetched one block ahead.
+/// depends on who computes the chunk. Rows up to token `limit` are prefetched.
 template <class Scheme>
 void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit, const Scratch& s,
                    const PartialView& result) {
@@ -91,9 +98,11 @@ void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit,
   find_visible_ends(params, tokens, {s.visible, static_cast<std::size_t>(ld)});
   for (std::int64_t begin = tokens.begin; begin < tokens.end; begin += kBlockTokens) {
     const std::int64_t end = begin + kBlockTokens < tokens.end ? begin + kBlockTokens : tokens.end;
-    const std::int64_t ahead_end = end + kBlockTokens < limit ? end + kBlockTokens : limit;
+    const auto ahead = [&](std::int64_t token) {
+      return token + Scheme::kTokensAhead < limit ? token + Scheme::kTokensAhead : limit;
+    };
     find_token_rows(params, {begin, end}, s.zero_row, {s.rows, kBlockTokens});
-    find_token_rows(params, {end, ahead_end}, s.zero_row, {s.ahead, kBlockTokens});
+    find_token_rows(params, {ahead(begin), ahead(end)}, s.zero_row, {s.ahead, kBlockTokens});
     const int count = static_cast<int>(end - begin);
     Scheme::score_block(params, groups, count, s);
 
@@ -109,20 +118,12 @@ void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit,
         num_heavy += Scheme::store_residuals(s, ld, lane, count, result, heavy, num_heavy);
       }
     }
-    // Rescaling by exactly 1 changes no bit, so it is left out where it can be.
     const bool first = begin == tokens.begin;
     accumulate_block<Scheme>(s, count, {s.all_rows, result.rows, s.weights, ld}, result,
-                             [&](std::int64_t row, std::int64_t rows) {
-                               if (first) return Earlier::kNone;
-                               bool moved = false;
-                               for (std::int64_t i = row; i < row + rows; ++i) {
-                                 moved = moved || s.rescale[i] != 1;
-                               }
-                               return moved ? Earlier::kRescaled : Earlier::kKept;
-                             });
+                             first ? Earlier::kNone : Earlier::kRescaled);
     if constexpr (Scheme::kRoundsWeights) {
       accumulate_block<Scheme>(s, count, {s.heavy_rows, num_heavy, s.residuals, kResidualLd},
-                               result, [](std::int64_t, std::int64_t) { return Earlier::kKept; });
+                               result, Earlier::kKept);
     }
   }
   Scheme::finish(result);

@@ -17,6 +17,7 @@ namespace mla::kernels::cpu {
 /// what its vectors can do, which register tiles suit it:
 ///   kScoreTokens[n - 1]      most tokens of a tile of scores with n groups of query rows
 ///   kTileRows, kTileVectors  of a tile of outputs
+///   kBlockTokens             a slab of which, in fp32, fits an L1 cache
 template <class Simd_>
 struct Fp32Scheme {
   using Simd = Simd_;
@@ -25,12 +26,13 @@ struct Fp32Scheme {
   static constexpr int kScoreGroups = static_cast<int>(std::size(Simd::kScoreTokens));
   static constexpr int kTileRows = Simd::kTileRows;
   static constexpr int kTileVectors = Simd::kTileVectors;
-  static constexpr int kBlockTokens = 64;
+  static constexpr int kBlockTokens = Simd::kBlockTokens;
+  static constexpr int kTokensAhead = kBlockTokens;
   static constexpr bool kRoundsWeights = false;
 
   static constexpr int kStep = kLanes < 8 ? kLanes : 8;  // elements; d_qk is a multiple of 8
   static constexpr int kStepsPerLine = 32 / kStep;       // cache lines hold 32 elements
-  /// A slab of 64 tokens is 24 KiB in fp32, and 3 groups of 16 queries 18 KiB: about an L1 cache.
+  /// A slab of 64 tokens is 24 KiB in fp32, of 128 tokens 48 KiB.
   static constexpr int kSlab = 96;
   static constexpr int kColumn = kBlockTokens * kLanes;  // floats of kv[element / lanes]
 
@@ -80,7 +82,7 @@ struct Fp32Scheme {
   /// What a register tile of scores is made of: some tokens and groups of query rows, and a slab of
   /// their elements.
   struct ScoreTile {
-    const float* kv;  ///< [element / lanes][64 tokens][lanes] from the tile's first token on
+    const float* kv;  ///< [element / lanes][block tokens][lanes] from the tile's first token on
     const float* q;   ///< [group][d_qk][lanes] from the slab's first element on
     std::int64_t d_qk;
     std::int64_t elements;

@@ -4,14 +4,7 @@
 #include <cstring>
 #include <limits>
 
-// Compiled for the newest levels of x86-64 too, chosen when the program starts: a baseline is not
-// to lose by what is around its library calls.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__) && \
-    !defined(__SANITIZE_ADDRESS__)
-#define MLA_FOR_EVERY_CPU [[gnu::target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")]]
-#else
-#define MLA_FOR_EVERY_CPU
-#endif
+#include "core/every_cpu.h"
 
 namespace mla::launch::bench {
 namespace {
@@ -51,6 +44,7 @@ using Halves [[gnu::vector_size(32)]] = std::uint16_t;
 
 }  // namespace
 
+// A baseline is not to lose by what is around its library calls.
 MLA_FOR_EVERY_CPU
 SoftmaxSums softmax_weights(float* scores, std::int64_t count, float scale_log2,
                             std::uint16_t* halves) {

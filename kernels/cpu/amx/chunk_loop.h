@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 
 #include <immintrin.h>
 
@@ -24,17 +25,21 @@ constexpr std::int64_t lines_per_step(std::int64_t groups) {
   return ceil_div(27, groups + 1);
 }
 
-/// scores[group][token][lane] of some tiles of tokens and groups, of 16 each.
+/// scores[group][token][lane] of some tiles of tokens and groups, of 16 each. The elements of the
+/// block's second half of tokens are summed from the last to the first.
 template <class Tiles, int kTokenTiles, int kGroups>
 [[gnu::always_inline]] inline void score_tiles(const Operand* keys, const Scratch& s,
                                                std::int64_t group, int token, std::int64_t steps,
                                                Prefetcher& ahead) {
   using Product = Sums<Tiles, kTokenTiles, kGroups>;
+  const auto turned = [&](const Operand& tiles) __attribute__((always_inline)) {
+    return token < kTurnTokens ? tiles : backwards(tiles, steps);
+  };
   Operand k[kTokenTiles];
   Operand q[kGroups];
-  for (int i = 0; i < kTokenTiles; ++i) k[i] = keys[token / kTileRows + i];
+  for (int i = 0; i < kTokenTiles; ++i) k[i] = turned(keys[token / kTileRows + i]);
   for (int j = 0; j < kGroups; ++j) {
-    q[j] = packed_tiles(s.queries + (group + j) * steps * kTileWords);
+    q[j] = turned(packed_tiles(s.queries + (group + j) * steps * kTileWords));
   }
   Product::zero();
   Product::multiply_add(
@@ -42,6 +47,22 @@ template <class Tiles, int kTokenTiles, int kGroups>
   Product::store([&](int i, int j) {
     return s.scores + ((group + j) * kBlockTokens + token + i * kTileRows) * kLanes;
   });
+}
+
+/// The scores of kGroups groups and a block of `tokens` tokens, whole steps. Takes the halves of
+/// the block in turn: one ends with the tiles of queries that the other begins with, so they are in
+/// L1.
+template <class Tiles, int kGroups>
+[[gnu::always_inline]] inline void score_groups(const Operand* keys, const Scratch& s,
+                                                std::int64_t group, int tokens, std::int64_t steps,
+                                                Prefetcher& ahead) {
+  constexpr int kTokenTiles = 4 / kGroups;
+  for (int t = 0; t < kTurnTokens; t += kTokenTiles * kTileRows) {
+    for (const int token : {t, kTurnTokens + t}) {
+      if (token >= tokens) continue;
+      score_tiles<Tiles, kTokenTiles, kGroups>(keys, s, group, token, steps, ahead);
+    }
+  }
 }
 
 /// The scores of a block of `tokens` tokens, whole steps. Missing tokens, up to whole tiles, are
@@ -56,15 +77,9 @@ void score_block(const Scratch& s, std::int64_t d_qk, std::int64_t groups, int t
   const std::int64_t steps = ceil_div(d_qk, kStep);
   std::int64_t group = 0;
   for (; group + 1 < groups; group += 2) {
-    for (int t = 0; t < tokens; t += 2 * kTileRows) {
-      score_tiles<Tiles, 2, 2>(keys, s, group, t, steps, ahead);
-    }
+    score_groups<Tiles, 2>(keys, s, group, tokens, steps, ahead);
   }
-  if (group < groups) {
-    for (int t = 0; t < tokens; t += 4 * kTileRows) {
-      score_tiles<Tiles, 4, 1>(keys, s, group, t, steps, ahead);
-    }
-  }
+  if (group < groups) score_groups<Tiles, 1>(keys, s, group, tokens, steps, ahead);
 }
 
 /// sums <- weights * values for kGroups tiles of rows, [tile][step] at `weights`, and kValues tiles

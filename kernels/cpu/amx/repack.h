@@ -9,11 +9,14 @@
 #include "kernels/cpu/amx/scratch.h"
 #include "kernels/cpu/amx/sums.h"
 #include "kernels/cpu/amx/tiles.h"
+#include "kernels/cpu/avx512/transpose.h"
 
 // How queries, keys, weights and values become tiles, and tiles become outputs. Included only by
 // files compiled for AMX and AVX-512.
 
 namespace mla::kernels::amx {
+
+using avx512::transpose;
 
 /// Asks for cache rows to be brought into L2, a few lines at a time, while other work goes on.
 class Prefetcher {
@@ -49,38 +52,6 @@ class Prefetcher {
   std::int64_t line_ = 0;     // addresses: the next line of the row begun
   std::int64_t row_end_ = 0;  // and the row's end
 };
-
-/// Transposes 16 vectors of 16 32-bit elements.
-[[gnu::always_inline]] inline void transpose(__m512i (&v)[16]) {
-  __m512i t[16];
-#pragma GCC unroll 8
-  for (int i = 0; i < 16; i += 2) {
-    t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
-    t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 16; i += 4) {
-    v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-    v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-    v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-    v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-  }
-  // 128-bit lane c of v[4 r + i] holds rows 4 r to 4 r + 3 of column 4 c + i.
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    t[i] = _mm512_shuffle_i32x4(v[i], v[4 + i], 0x88);
-    t[4 + i] = _mm512_shuffle_i32x4(v[i], v[4 + i], 0xdd);
-    t[8 + i] = _mm512_shuffle_i32x4(v[8 + i], v[12 + i], 0x88);
-    t[12 + i] = _mm512_shuffle_i32x4(v[8 + i], v[12 + i], 0xdd);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    v[i] = _mm512_shuffle_i32x4(t[i], t[8 + i], 0x88);
-    v[4 + i] = _mm512_shuffle_i32x4(t[4 + i], t[12 + i], 0x88);
-    v[8 + i] = _mm512_shuffle_i32x4(t[i], t[8 + i], 0xdd);
-    v[12 + i] = _mm512_shuffle_i32x4(t[4 + i], t[12 + i], 0xdd);
-  }
-}
 
 /// The first `count` of 32 elements; none if `count` is negative, at most all.
 [[gnu::always_inline]] inline __mmask32 elements_below(std::int64_t count) {

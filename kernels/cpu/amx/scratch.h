@@ -14,8 +14,9 @@ inline constexpr int kStep = 32;          ///< elements of a dot product that on
 inline constexpr int kMaxGroups = static_cast<int>(kMaxRowsPerItem) / kLanes;
 inline constexpr int kKeyTiles = kBlockTokens / 16;
 inline constexpr int kWeightSteps = kBlockTokens / kStep;
-inline constexpr int kValueTiles = 4;  ///< of 16 value elements, interleaved at a time
-static_assert(kBlockTokens % 64 == 0, "scores are computed for four tiles of tokens at a time");
+inline constexpr int kValueTiles = 4;   ///< of 16 value elements, interleaved at a time
+inline constexpr int kTurnTokens = 64;  ///< whose scores are summed in one direction
+static_assert(kBlockTokens == 2 * kTurnTokens, "one half of a block is summed backwards");
 
 /// Arrays of one thread. A "tile" is 1 KiB in one piece: 16 rows of 16 floats or of 16 pairs of
 /// bf16.

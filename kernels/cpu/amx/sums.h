@@ -23,6 +23,12 @@ struct Operand {
   return {tiles, kTileRowBytes, kTileRows * kTileRowBytes};
 }
 
+/// The same tiles, the last of `steps` first.
+[[gnu::always_inline]] inline Operand backwards(const Operand& operand, std::int64_t steps) {
+  const auto* data = static_cast<const std::byte*>(operand.data);
+  return {data + (steps - 1) * operand.step_bytes, operand.row_bytes, -operand.step_bytes};
+}
+
 template <class F, int... kIndices>
 [[gnu::always_inline]] inline void call_for_each(F&& f, std::integer_sequence<int, kIndices...>) {
   (f.template operator()<kIndices>(), ...);

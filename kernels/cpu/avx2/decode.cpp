@@ -11,6 +11,7 @@ struct Tiles : Simd {
   static constexpr int kScoreTokens[] = {8, 6};
   static constexpr int kTileRows = 6;
   static constexpr int kTileVectors = 2;
+  static constexpr int kBlockTokens = 64;
 };
 
 }  // namespace

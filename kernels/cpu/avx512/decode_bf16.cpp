@@ -1,11 +1,12 @@
-#include <cstring>
-
 #include <immintrin.h>
 
 #include "kernels/cpu/avx512/decode.h"
 #include "kernels/cpu/avx512/pairs.h"
+#include "kernels/cpu/avx512/score_tiles.h"
 #include "kernels/cpu/avx512/simd.h"
+#include "kernels/cpu/avx512/transpose.h"
 #include "kernels/cpu/chunk_loop.h"
+#include "kernels/cpu/tiles.h"
 #include "kernels/product_loop.h"
 
 namespace mla::kernels::avx512 {
@@ -17,69 +18,6 @@ using cpu::OutTile;
 using cpu::Scratch;
 
 constexpr int kLanes = Simd::kLanes;
-constexpr int kTileTokens = 16;    // most tokens of a tile of scores
-constexpr int kPairsPerLine = 16;  // of elements, in a cache line
-constexpr int kPairsPerStep = 4;   // d_qk is a multiple of 8 elements
-
-/// A pair of bf16 elements in every lane.
-[[gnu::always_inline]] inline __m512bh broadcast_pair(const void* pair) {
-  std::int32_t bits;
-  std::memcpy(&bits, pair, sizeof bits);
-  return reinterpret_cast<__m512bh>(_mm512_set1_epi32(bits));
-}
-
-/// scores[token][lanes] of kTokens tokens and kGroups groups of query rows: 16 accumulators, K
-/// broadcast from its own row. On the way, prefetches the rows `ahead` of as many tokens, unless
-/// that is null.
-template <int kTokens, int kGroups>
-[[gnu::always_inline]] inline void score_tile(const std::uint16_t* const* rows,
-                                              const std::uint16_t* const* ahead,
-                                              const std::uint32_t* q, std::int64_t pairs,
-                                              float* scores, std::int64_t ld) {
-  __m512 sum[kTokens][kGroups];
-  for (auto& token : sum) {
-    for (auto& group : token) group = _mm512_setzero_ps();
-  }
-  for (std::int64_t line = 0; line < pairs; line += kPairsPerLine) {
-    if (ahead != nullptr) {
-#pragma GCC unroll 16
-      for (int t = 0; t < kTokens; ++t) {
-        _mm_prefetch(reinterpret_cast<const char*>(ahead[t] + 2 * line), _MM_HINT_T1);
-      }
-    }
-    const std::int64_t line_end = line + kPairsPerLine < pairs ? line + kPairsPerLine : pairs;
-    for (std::int64_t step = line; step < line_end; step += kPairsPerStep) {
-      __m512bh q_step[kPairsPerStep][kGroups];
-#pragma GCC unroll 4
-      for (int k = 0; k < kPairsPerStep; ++k) {
-#pragma GCC unroll 2
-        for (int g = 0; g < kGroups; ++g) {
-          q_step[k][g] =
-              reinterpret_cast<__m512bh>(_mm512_load_si512(q + (g * pairs + step + k) * kLanes));
-        }
-      }
-#pragma GCC unroll 16
-      for (int t = 0; t < kTokens; ++t) {
-        const std::uint16_t* row = rows[t] + 2 * step;
-#pragma GCC unroll 4
-        for (int k = 0; k < kPairsPerStep; ++k) {
-          const __m512bh pair = broadcast_pair(row + 2 * k);
-#pragma GCC unroll 2
-          for (int g = 0; g < kGroups; ++g) {
-            sum[t][g] = _mm512_dpbf16_ps(sum[t][g], q_step[k][g], pair);
-          }
-        }
-      }
-    }
-  }
-#pragma GCC unroll 16
-  for (int t = 0; t < kTokens; ++t) {
-#pragma GCC unroll 2
-    for (int g = 0; g < kGroups; ++g) {
-      _mm512_store_ps(scores + t * ld + g * kLanes, sum[t][g]);
-    }
-  }
-}
 
 /// The accumulator for the 16 floats `out` of row `r` of the tile, as they stand before the block.
 [[gnu::always_inline]] inline __m512 start_sum(const OutTile& tile, int r, const float* out,
@@ -99,42 +37,70 @@ template <int kTokens, int kGroups>
 struct Bf16Scheme {
   using Simd = avx512::Simd;
   static constexpr int kBlockTokens = 128;
-  static constexpr int kTileRows = 8;
+  static constexpr int kTokensAhead = 32;
+  static constexpr int kTileRows = 12;
   static constexpr int kTileVectors = 2;
   static constexpr bool kRoundsWeights = true;
 
   /// q_pairs[group][pair][lane] <- the query rows, 16 to a group; missing rows are 0.
   static void pack_queries(const DecodeParams& params, std::int64_t groups, const Scratch& s) {
     const std::int64_t pairs = params.shape.d_qk / 2;
-    for (std::int64_t i = 0; i < groups * kLanes; ++i) {
-      std::uint32_t* to = s.q_pairs + i / kLanes * pairs * kLanes + i % kLanes;
-      const bool exists = i < params.rows.size();
-      const std::uint16_t* from = exists ? params.q_row(params.rows.begin + i) : s.zero_row;
-      for (std::int64_t k = 0; k < pairs; ++k) {
-        std::memcpy(to + k * kLanes, from + 2 * k, sizeof *to);
+    std::uint32_t* to = s.q_pairs;
+    for (std::int64_t row = params.rows.begin; row < params.rows.begin + groups * kLanes;
+         row += kLanes) {
+      for (std::int64_t k = 0; k < pairs; k += kLanes) {
+        const __mmask16 valid = lanes_below(pairs - k);
+        __m512i v[kLanes];
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; ++i) {
+          v[i] = row + i < params.rows.end
+                     ? _mm512_maskz_loadu_epi32(valid, params.q_row(row + i) + 2 * k)
+                     : _mm512_setzero_si512();
+        }
+        transpose(v);
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; ++i) {
+          if (k + i < pairs) _mm512_store_si512(to + i * kLanes, v[i]);
+        }
+        to += kLanes * (pairs - k < kLanes ? pairs - k : kLanes);
       }
     }
   }
 
-  /// Rounds `tokens` up to whole tiles, for which `rows` has padding.
+  [[gnu::noinline]] static void score_two_groups(const ScoreTile& tile) {
+    avx512::score_two_groups(tile);
+  }
+  template <int kTokenQuads, int kRowQuads>
+  [[gnu::noinline]] static void score_quads(const ScoreTile& tile) {
+    avx512::score_quads<kTokenQuads, kRowQuads>(tile);
+  }
+
+  /// Rounds `tokens` up to whole tiles, for which `rows` has padding. The first groups' tiles
+  /// prefetch the next block.
   static void score_block(const DecodeParams& params, std::int64_t groups, int tokens,
                           const Scratch& s) {
     const std::int64_t pairs = params.shape.d_qk / 2;
     const std::int64_t ld = groups * kLanes;
-    for (std::int64_t g = 0; g < groups; g += 2) {
-      const auto* const* ahead = g == 0 ? s.ahead : nullptr;
-      const std::uint32_t* q = s.q_pairs + g * pairs * kLanes;
-      const bool lone = g + 1 == groups;
-      for (int t = 0; t < tokens; t += lone ? kTileTokens : kTileTokens / 2) {
-        const auto* const* tile_ahead = ahead == nullptr ? nullptr : ahead + t;
-        float* scores = s.scores + t * ld + g * kLanes;
-        if (lone) {
-          score_tile<kTileTokens, 1>(s.rows + t, tile_ahead, q, pairs, scores, ld);
-        } else {
-          score_tile<kTileTokens / 2, 2>(s.rows + t, tile_ahead, q, pairs, scores, ld);
-        }
-      }
+    const auto tile_at = [&](int t, std::int64_t g) {
+      return ScoreTile{.rows = s.rows + t,
+                       .q = s.q_pairs + g * pairs * kLanes,
+                       .pairs = pairs,
+                       .scores = s.scores + t * ld + g * kLanes,
+                       .ld = ld,
+                       .ahead = g == 0 ? s.ahead + t : nullptr};
+    };
+    std::int64_t g = 0;
+    for (; g + 2 <= groups; g += 2) {
+      for (int t = 0; t < tokens; t += 8) score_two_groups(tile_at(t, g));
     }
+    if (g == groups) return;
+    cpu::with_constant<4>(ceil_div(params.rows.size() - g * kLanes, 4), [&]<int kRowQuads>() {
+      // Enough sums to hide the latency of the products.
+      constexpr int kTokenQuads = kRowQuads > 2 ? 4 : 8;
+      for (int t = 0; t < tokens; t += 4 * kTokenQuads) {
+        score_quads<kTokenQuads, kRowQuads>(tile_at(t, g));
+      }
+    });
   }
 
   /// weights[t / 2][lane] <- the pair (p0, p1), rounded to bf16.
@@ -176,7 +142,7 @@ struct Bf16Scheme {
     constexpr auto kFloats = static_cast<__mmask16>((1U << kHalf) - 1);
     __m512 low[kRows];
     __m512 high[kRows];
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
       const float* out = tile.out_row(r);
       low[r] = start_sum(tile, r, out, kFloats);
@@ -189,14 +155,14 @@ struct Bf16Scheme {
       const __m512i v1 = _mm512_maskz_loadu_epi16(kValues, rows[t + 1] + tile.dim);
       const auto v_low = reinterpret_cast<__m512bh>(_mm512_unpacklo_epi16(v0, v1));
       const auto v_high = reinterpret_cast<__m512bh>(_mm512_unpackhi_epi16(v0, v1));
-#pragma GCC unroll 8
+#pragma GCC unroll 12
       for (int r = 0; r < kRows; ++r) {
         const __m512bh pair = broadcast_pair(weights + r);
         low[r] = _mm512_dpbf16_ps(low[r], v_low, pair);
         high[r] = _mm512_dpbf16_ps(high[r], v_high, pair);
       }
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
       float* out = tile.out_row(r);
       _mm512_mask_storeu_ps(out, kFloats, low[r]);

@@ -5,11 +5,13 @@
 namespace mla::kernels::avx512 {
 namespace {
 
-/// 24 sums, 3 loaded vectors and a broadcast fit 32 registers.
+/// 24 sums, 3 loaded vectors and a broadcast fit 32 registers. A block of 128 tokens passes over
+/// the outputs half as often as one of 64; its slab fills the L1 cache of newer CPUs.
 struct Tiles : Simd {
   static constexpr int kScoreTokens[] = {16, 8, 8};
   static constexpr int kTileRows = 8;
   static constexpr int kTileVectors = 3;
+  static constexpr int kBlockTokens = 128;
 };
 
 }  // namespace

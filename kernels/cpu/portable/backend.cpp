@@ -12,18 +12,21 @@ struct Tiles : Simd<64> {
   static constexpr int kScoreTokens[] = {16, 8, 8};
   static constexpr int kTileRows = 8;
   static constexpr int kTileVectors = 3;
+  static constexpr int kBlockTokens = 64;
 };
 #elif defined(__AVX__)
 struct Tiles : Simd<32> {
   static constexpr int kScoreTokens[] = {8, 6};
   static constexpr int kTileRows = 6;
   static constexpr int kTileVectors = 2;
+  static constexpr int kBlockTokens = 64;
 };
 #else
 struct Tiles : Simd<16> {
   static constexpr int kScoreTokens[] = {8, 6};
   static constexpr int kTileRows = 6;
   static constexpr int kTileVectors = 2;
+  static constexpr int kBlockTokens = 64;
 };
 #endif
 using Scheme = cpu::Fp32Scheme<Tiles>;
