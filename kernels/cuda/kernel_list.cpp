@@ -5,39 +5,24 @@
 #include <string>
 
 #include "core/error.h"
-#if defined(MLA_HAVE_SM90_DECODE_M16) || defined(MLA_HAVE_SM90_DECODE_M64)
-#include "kernels/cuda/sm90/kernels.h"
-#endif
-#ifdef MLA_HAVE_SIMT_KERNEL
 #include "kernels/cuda/simt/kernel.h"
-#endif
+#include "kernels/cuda/sm90/kernels.h"
 
 namespace mla::kernels::cuda {
 
 namespace {
 
-[[maybe_unused]] constexpr std::int64_t kAnyRows = std::numeric_limits<std::int64_t>::max();
+constexpr std::int64_t kAnyRows = std::numeric_limits<std::int64_t>::max();
 
 }  // namespace
 
 const KernelList& sm90_kernels() {
-  static const KernelList list{
-#ifdef MLA_HAVE_SM90_DECODE_M16
-      {&sm90::decode_m16(), 16},
-#endif
-#ifdef MLA_HAVE_SM90_DECODE_M64
-      {&sm90::decode_m64(), kAnyRows},
-#endif
-  };
+  static const KernelList list{{&sm90::decode_m16(), 16}, {&sm90::decode_m64(), kAnyRows}};
   return list;
 }
 
 const KernelList& simt_kernels() {
-  static const KernelList list{
-#ifdef MLA_HAVE_SIMT_KERNEL
-      {&simt_kernel(), kAnyRows},
-#endif
-  };
+  static const KernelList list{{&simt_kernel(), kAnyRows}};
   return list;
 }
 

@@ -1,9 +1,9 @@
-#include <cuda.h>
-#include <cuda_runtime.h>
-
 #include <bit>
 #include <numeric>
 #include <string>
+
+#include <cuda.h>
+#include <cuda_runtime.h>
 
 #include "kernels/cuda/sm90/kernels.h"
 #include "kernels/cuda/sm90/m16_block.cuh"
@@ -64,12 +64,18 @@ using Kernel = void (*)(CUtensorMap, DecodeArgs, LaunchParams);
 template <bool kBf16, int kDQk, int kDV>
 Kernel kernel_of(int blocks) {
   switch (blocks) {
-    case 1: return decode<kBf16, kDQk, kDV, 1>;
-    case 2: return decode<kBf16, kDQk, kDV, 2>;
-    case 4: return decode<kBf16, kDQk, kDV, 4>;
-    case 8: return decode<kBf16, kDQk, kDV, 8>;
-    case 16: return decode<kBf16, kDQk, kDV, 16>;
-    default: return nullptr;
+    case 1:
+      return decode<kBf16, kDQk, kDV, 1>;
+    case 2:
+      return decode<kBf16, kDQk, kDV, 2>;
+    case 4:
+      return decode<kBf16, kDQk, kDV, 4>;
+    case 8:
+      return decode<kBf16, kDQk, kDV, 8>;
+    case 16:
+      return decode<kBf16, kDQk, kDV, 16>;
+    default:
+      return nullptr;
   }
 }
 
@@ -130,8 +136,8 @@ cudaError_t describe_cache(const DecodeArgs& args, CUtensorMap& map) {
   const std::int64_t head_stride = args.h_kv > 1 ? args.kv_head_stride : args.token_stride;
   const cuuint64_t strides[4] = {bytes(args.token_stride), bytes(64), bytes(head_stride),
                                  bytes(args.page_stride)};
-  const cuuint32_t slot_columns = args.d_qk == 576 ? Layout<576, 512>::kSlotColumns
-                                                   : Layout<320, 256>::kSlotColumns;
+  const cuuint32_t slot_columns =
+      args.d_qk == 576 ? Layout<576, 512>::kSlotColumns : Layout<320, 256>::kSlotColumns;
   const cuuint32_t box[5] = {64, tokens, tokens == kTileTokens ? slot_columns : 1, 1, 1};
   const cuuint32_t steps[5] = {1, 1, 1, 1, 1};
   const CUresult result =
@@ -181,7 +187,8 @@ class DecodeM16 final : public DeviceKernel {
 
   std::string why_unsupported(const DecodeArgs& args) const override {
     if (args.exact) return "it merges in no canonical order (fast plans only)";
-    const bool known = (args.d_qk == 576 && args.d_v == 512) || (args.d_qk == 320 && args.d_v == 256);
+    const bool known =
+        (args.d_qk == 576 && args.d_v == 512) || (args.d_qk == 320 && args.d_v == 256);
     if (!known) {
       return "d_qk/d_v " + std::to_string(args.d_qk) + "/" + std::to_string(args.d_v) +
              " is neither 576/512 nor 320/256";
@@ -215,7 +222,8 @@ class DecodeM16 final : public DeviceKernel {
     if (const cudaError_t error = allow_resources(choice); error != cudaSuccess) return error;
 
     const int tokens = box_tokens(args);
-    const LaunchParams params{tokens, std::countr_zero(static_cast<unsigned>(kTileTokens / tokens))};
+    const LaunchParams params{tokens,
+                              std::countr_zero(static_cast<unsigned>(kTileTokens / tokens))};
     cudaLaunchAttribute attributes[3]{};
     attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[0].val.programmaticStreamSerializationAllowed = 1;

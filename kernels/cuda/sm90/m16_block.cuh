@@ -9,16 +9,16 @@
 /// What one block of decode_m16 does: see docs/hopper_m16.md for the whole picture.
 namespace mla::kernels::cuda::m16 {
 
-inline constexpr int kRows = 16;         ///< query rows of a part; the N of all products
-inline constexpr int kTileTokens = 64;   ///< keys of a block's step; the M of the score products
-inline constexpr int kGroups = 2;        ///< warpgroups that compute, each on tiles of its own
+inline constexpr int kRows = 16;        ///< query rows of a part; the N of all products
+inline constexpr int kTileTokens = 64;  ///< keys of a block's step; the M of the score products
+inline constexpr int kGroups = 2;       ///< warpgroups that compute, each on tiles of its own
 inline constexpr int kGroupThreads = 128;
 inline constexpr int kComputeThreads = kGroups * kGroupThreads;
 inline constexpr int kThreads = kComputeThreads + 32;  ///< and a warp that loads
 inline constexpr int kGroupWarps = kGroupThreads / 32;
 
-/// Where things lie in shared memory. A tile is columns of 64 tokens x 64 elements; the ring's slots
-/// hold some columns each, or at the end of a part pieces of the block's partial.
+/// Where things lie in shared memory. A tile is columns of 64 tokens x 64 elements; the ring's
+/// slots hold some columns each, or at the end of a part pieces of the block's partial.
 template <int kDQk, int kDV>
 struct Layout {
   static constexpr int kColumns = kDQk / 64;
@@ -28,18 +28,18 @@ struct Layout {
   static constexpr int kTileSlots = kColumns / kSlotColumns;
   static constexpr int kSlotBytes = kSlotColumns * kColumnBytes;
   static constexpr int kSlots = 200 * 1024 / kSlotBytes;
-  static constexpr int kQ = kSlots * kSlotBytes;   ///< [column][16 rows][128 bytes]
-  static constexpr int kP = kQ + kColumns * kRows * 128;  ///< [group][16 rows][128 bytes]
-  static constexpr int kMaxima = kP + kGroups * kRows * 128;     ///< float [group][16 rows][warp]
+  static constexpr int kQ = kSlots * kSlotBytes;              ///< [column][16 rows][128 bytes]
+  static constexpr int kP = kQ + kColumns * kRows * 128;      ///< [group][16 rows][128 bytes]
+  static constexpr int kMaxima = kP + kGroups * kRows * 128;  ///< float [group][16 rows][warp]
   static constexpr int kSums = kMaxima + kGroups * kGroupWarps * kRows * 4;  ///< likewise
   static constexpr int kGroupM = kSums + kGroups * kGroupWarps * kRows * 4;  ///< float [group][16]
-  static constexpr int kStats = kGroupM + kGroups * kRows * 4;  ///< float2 (m, l) [16 rows]
-  static constexpr int kRowPlaces = kStats + kRows * 8;         ///< RowPlace [16]
-  static constexpr int kPart = kRowPlaces + kRows * 16;         ///< Part
+  static constexpr int kStats = kGroupM + kGroups * kRows * 4;          ///< float2 (m, l) [16 rows]
+  static constexpr int kRowPlaces = kStats + kRows * 8;                 ///< RowPlace [16]
+  static constexpr int kPart = kRowPlaces + kRows * 16;                 ///< Part
   static constexpr int kFull = kPart + static_cast<int>(sizeof(Part));  ///< mbarrier [slot]
-  static constexpr int kEmpty = kFull + kSlots * 8;             ///< mbarrier [slot]
-  static constexpr int kPartialsReady = kEmpty + kSlots * 8;    ///< mbarrier of the cluster
-  static constexpr int kPartialsRead = kPartialsReady + 8;      ///< mbarrier of the cluster
+  static constexpr int kEmpty = kFull + kSlots * 8;                     ///< mbarrier [slot]
+  static constexpr int kPartialsReady = kEmpty + kSlots * 8;            ///< mbarrier of the cluster
+  static constexpr int kPartialsRead = kPartialsReady + 8;              ///< mbarrier of the cluster
   static constexpr int kBytes = kPartialsRead + 8;
   static_assert(kBytes <= 227 * 1024);
   static_assert(kColumns == kValueColumns + 1 && kValueColumns % 4 == 0);
@@ -131,8 +131,7 @@ __device__ __forceinline__ void write_result(OutType type, const RowPlace& place
   if (type == OutType::kFp32) {
     reinterpret_cast<float4*>(place.out)[element / 4] = o;
   } else if (type == OutType::kBf16) {
-    reinterpret_cast<uint2*>(place.out)[element / 4] = {pack<true>(o.x, o.y),
-                                                        pack<true>(o.z, o.w)};
+    reinterpret_cast<uint2*>(place.out)[element / 4] = {pack<true>(o.x, o.y), pack<true>(o.z, o.w)};
   } else {
     reinterpret_cast<uint2*>(place.out)[element / 4] = {pack<false>(o.x, o.y),
                                                         pack<false>(o.z, o.w)};
@@ -552,8 +551,8 @@ class Computer {
   }
 
   __device__ __forceinline__ void rescale(const float (&new_m)[4]) {
-    const bool changed = new_m[0] > m_[0] || new_m[1] > m_[1] || new_m[2] > m_[2] ||
-                         new_m[3] > m_[3];
+    const bool changed =
+        new_m[0] > m_[0] || new_m[1] > m_[1] || new_m[2] > m_[2] || new_m[3] > m_[3];
     if (!__any_sync(0xFFFFFFFFu, changed)) return;
     float factor[4];
 #pragma unroll
@@ -648,8 +647,8 @@ class Computer {
   __device__ __forceinline__ void hand_over() {
     const float sum = over_lanes(l_, [](float a, float b) { return a + b; });
     if ((lane_ & 4) == 0) {
-      store_shared(shared_ + L::kSums + ((group_ * kRows + reduced_row()) * kGroupWarps + warp_) * 4,
-                   sum);
+      store_shared(
+          shared_ + L::kSums + ((group_ * kRows + reduced_row()) * kGroupWarps + warp_) * 4, sum);
     }
     if (warp_ == 0 && lane_ < 4) {
 #pragma unroll

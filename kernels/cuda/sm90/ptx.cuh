@@ -33,24 +33,6 @@ __device__ __forceinline__ void arrive_and_expect(std::uint32_t barrier, std::ui
                : "memory");
 }
 
-/// Arrives at the barrier at the same place in block `block` of the cluster.
-__device__ __forceinline__ void arrive_at_block(std::uint32_t barrier, std::uint32_t block) {
-  asm volatile(
-      "{\n"
-      ".reg .b32 there;\n"
-      "mapa.shared::cluster.u32 there, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n"
-      "}" ::"r"(barrier),
-      "r"(block)
-      : "memory");
-}
-
-/// All threads of all blocks of the cluster.
-__device__ __forceinline__ void sync_cluster() {
-  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::
-                   : "memory");
-}
-
 /// Waits for the end of the phase of parity `parity`.
 __device__ __forceinline__ void wait(std::uint32_t barrier, std::uint32_t parity) {
   asm volatile(
@@ -70,10 +52,6 @@ __device__ __forceinline__ void wait(std::uint32_t barrier, std::uint32_t parity
 
 __device__ __forceinline__ void sync_threads(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
-}
-
-__device__ __forceinline__ void arrive_threads(int barrier, int threads) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
 /// A barrier that tells whether `x` held for any of its threads.
@@ -108,24 +86,6 @@ __device__ __forceinline__ void copy_box(std::uint32_t to, const CUtensorMap* ma
       " [%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(to),
       "l"(map), "r"(barrier), "r"(x), "r"(y), "r"(z), "r"(w)
       : "memory");
-}
-
-/// The same to the blocks of the cluster in the mask `blocks`, at the same places in each.
-__device__ __forceinline__ void copy_box_to_blocks(std::uint32_t to, const CUtensorMap* map,
-                                                   std::uint32_t barrier, std::uint16_t blocks,
-                                                   int x, int y, int z, int w) {
-  asm volatile(
-      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
-      ".multicast::cluster [%0], [%1, {%4, %5, %6, %7}], [%2], %3;" ::"r"(to),
-      "l"(map), "r"(barrier), "h"(blocks), "r"(x), "r"(y), "r"(z), "r"(w)
-      : "memory");
-}
-
-/// Brings the box into L2.
-__device__ __forceinline__ void prefetch_box(const CUtensorMap* map, int x, int y, int z, int w) {
-  asm volatile("cp.async.bulk.prefetch.tensor.4d.L2.global.tile [%0, {%1, %2, %3, %4}];" ::"l"(map),
-               "r"(x), "r"(y), "r"(z), "r"(w)
-               : "memory");
 }
 
 __device__ __forceinline__ void prefetch_map(const CUtensorMap* map) {

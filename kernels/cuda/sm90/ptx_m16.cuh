@@ -1,8 +1,8 @@
 #pragma once
 
-#include <cuda.h>
-
 #include <cstdint>
+
+#include <cuda.h>
 
 /// The Hopper instructions that decode_m16 is made of, one function each. Shared memory is named by
 /// 32-bit addresses; those of other blocks of the cluster come from `map_to_block`.
@@ -147,10 +147,10 @@ __device__ __forceinline__ void store_shared(std::uint32_t address, uint4 value)
 __device__ __forceinline__ void store_matrices_transposed(std::uint32_t address, std::uint32_t a,
                                                           std::uint32_t b, std::uint32_t c,
                                                           std::uint32_t d) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
-                   address),
-               "r"(a), "r"(b), "r"(c), "r"(d)
-               : "memory");
+  asm volatile(
+      "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address),
+      "r"(a), "r"(b), "r"(c), "r"(d)
+      : "memory");
 }
 
 /// Orders this thread's plain accesses to shared memory before later ones of the tensor cores and
@@ -178,8 +178,8 @@ __device__ __forceinline__ void prefetch_tensor_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 __device__ __forceinline__ void load_box(std::uint32_t destination, const CUtensorMap* map,
-                                         std::uint32_t barrier, int slot, int column,
-                                         int kv_head, int page) {
+                                         std::uint32_t barrier, int slot, int column, int kv_head,
+                                         int page) {
   asm volatile(
       "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
       "[%0], [%1, {%3, %4, %5, %6, %7}], [%2];" ::"r"(destination),
@@ -218,16 +218,16 @@ __device__ __forceinline__ std::uint64_t moved(std::uint64_t matrix, int bytes) 
 template <bool kBf16, bool kTransposedA>
 __device__ __forceinline__ void wgmma_64x16x16(float (&d)[8], std::uint64_t a, std::uint64_t b,
                                                bool accumulate) {
-#define MLA_WGMMA(TYPE)                                                          \
-  asm volatile(                                                                  \
-      "{\n"                                                                      \
-      ".reg .pred p;\n"                                                          \
-      "setp.ne.b32 p, %10, 0;\n"                                                 \
-      "wgmma.mma_async.sync.aligned.m64n16k16.f32." TYPE "." TYPE                \
-      " {%0, %1, %2, %3, %4, %5, %6, %7}, %8, %9, p, 1, 1, %11, 0;\n"            \
-      "}\n"                                                                      \
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]),  \
-        "+f"(d[6]), "+f"(d[7])                                                   \
+#define MLA_WGMMA(TYPE)                                                                     \
+  asm volatile(                                                                             \
+      "{\n"                                                                                 \
+      ".reg .pred p;\n"                                                                     \
+      "setp.ne.b32 p, %10, 0;\n"                                                            \
+      "wgmma.mma_async.sync.aligned.m64n16k16.f32." TYPE "." TYPE                           \
+      " {%0, %1, %2, %3, %4, %5, %6, %7}, %8, %9, p, 1, 1, %11, 0;\n"                       \
+      "}\n"                                                                                 \
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), \
+        "+f"(d[7])                                                                          \
       : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)), "n"(kTransposedA ? 1 : 0))
   if constexpr (kBf16) {
     MLA_WGMMA("bf16");
