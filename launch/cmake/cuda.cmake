@@ -18,6 +18,7 @@ if(MLA_WITH_CUDA)
     set(CMAKE_CUDA_ARCHITECTURES OFF)  # each set of kernels names its own
   endif()
   enable_language(CUDA)
+  find_package(CUDAToolkit 12.0 REQUIRED)
   if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.0)
     message(FATAL_ERROR "MLA_WITH_CUDA is ON, but ${CMAKE_CUDA_COMPILER} is of CUDA "
       "${CMAKE_CUDA_COMPILER_VERSION}: CUDA 12 or newer is needed, or -D MLA_WITH_CUDA=OFF")
