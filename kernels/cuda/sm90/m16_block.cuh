@@ -6,7 +6,7 @@
 #include "kernels/cuda/decode_args.h"
 #include "kernels/cuda/sm90/ptx_m16.cuh"
 
-/// What one block of decode_m16 does: see docs/hopper_m16.md for the whole picture.
+/// What one block of decode_m16 does: see docs/hopper.md for the whole picture.
 namespace mla::kernels::cuda::m16 {
 
 inline constexpr int kRows = 16;        ///< query rows of a part; the N of all products

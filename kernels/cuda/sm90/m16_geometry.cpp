@@ -13,7 +13,7 @@ namespace {
 constexpr std::int64_t kRowsPerPart = 16;
 constexpr std::int64_t kTileTokens = 64;
 
-// Of one H200, in microseconds; docs/hopper_m16.md says how they were measured.
+// Of one H200, in microseconds; docs/hopper.md says how they were measured.
 constexpr double kTileOfMemory = 0.0165;  ///< 64 x 576 elements at the memory's full rate
 constexpr double kTileOfBlock = 1.13;     ///< a block's least time for one
 constexpr double kLaunch = 4.5;
