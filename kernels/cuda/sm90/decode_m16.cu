@@ -6,8 +6,9 @@
 #include <cuda_runtime.h>
 
 #include "kernels/cuda/sm90/kernels.h"
-#include "kernels/cuda/sm90/m16_block.cuh"
+#include "kernels/cuda/sm90/m16_computer.cuh"
 #include "kernels/cuda/sm90/m16_geometry.h"
+#include "kernels/cuda/sm90/m16_loader.cuh"
 #include "kernels/cuda/sm90/m16_merge.cuh"
 
 namespace mla::kernels::cuda::sm90 {
