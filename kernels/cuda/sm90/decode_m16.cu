@@ -22,17 +22,17 @@ __global__ void __launch_bounds__(kThreads, 1)
            const __grid_constant__ LaunchParams launch) {
   using L = Layout<kDQk, kDV>;
   extern __shared__ __align__(1024) char memory[];
-  launch_dependents();
+  let_next_grid_start();
   const std::uint32_t shared = shared_address(memory);
   if (threadIdx.x == kComputeThreads) {
-    prefetch_tensor_map(&map);
+    prefetch_map(&map);
     for (int i = 0; i < L::kSlots; ++i) {
-      barrier_init(shared + L::kFull + i * 8, 1);
-      barrier_init(shared + L::kEmpty + i * 8, kGroupWarps);
+      init_barrier(shared + L::kFull + i * 8, 1);
+      init_barrier(shared + L::kEmpty + i * 8, kGroupWarps);
     }
-    barrier_init(shared + L::kPartialsReady, kBlocks * kGroups * kGroupWarps);
-    barrier_init(shared + L::kPartialsRead, kBlocks * kGroups * kGroupWarps);
-    barrier_init_done();
+    init_barrier(shared + L::kPartialsReady, kBlocks * kGroups * kGroupWarps);
+    init_barrier(shared + L::kPartialsRead, kBlocks * kGroups * kGroupWarps);
+    fence_barrier_init();
   }
   const int team = static_cast<int>(blockIdx.x) / kBlocks;
   copy_record(args.parts + team, shared + L::kPart, static_cast<int>(threadIdx.x));
@@ -42,13 +42,13 @@ __global__ void __launch_bounds__(kThreads, 1)
 
   if (threadIdx.x >= kComputeThreads) {
     Loader<kDQk, kDV, kBlocks> loader(&map, args, launch, shared, team, block);
-    wait_for_previous_kernel();
+    wait_for_previous_grid();
     loader.run();
     if (args.merges != nullptr) prefetch_merge(args, team);
     if constexpr (kBlocks > 1) cluster_wait();
   } else {
     Computer<kBf16, kDQk, kDV, kBlocks> computer(args, shared, block);
-    wait_for_previous_kernel();
+    wait_for_previous_grid();
     if constexpr (kBlocks > 1) cluster_wait();
     computer.run();
   }

@@ -4,10 +4,11 @@
 #include <cuda_fp16.h>
 
 #include "kernels/cuda/decode_args.h"
-#include "kernels/cuda/sm90/ptx_m16.cuh"
+#include "kernels/cuda/sm90/ptx.cuh"
+#include "kernels/cuda/sm90/wgmma.cuh"
 
 /// What the warps of a block of decode_m16 share: docs/hopper.md has the whole picture.
-namespace mla::kernels::cuda::m16 {
+namespace mla::kernels::cuda::sm90::m16 {
 
 inline constexpr int kRows = 16;        ///< query rows of a part; the N of all products
 inline constexpr int kTileTokens = 64;  ///< keys of a block's step; the M of the score products
@@ -139,4 +140,4 @@ __device__ __forceinline__ void write_result(OutType type, const RowPlace& place
   if (element == 0) *place.lse = l == 0 ? INFINITY : (m + __log2f(l)) * kLn2;
 }
 
-}  // namespace mla::kernels::cuda::m16
+}  // namespace mla::kernels::cuda::sm90::m16

@@ -2,7 +2,7 @@
 
 #include "kernels/cuda/sm90/m16_block.cuh"
 
-namespace mla::kernels::cuda::m16 {
+namespace mla::kernels::cuda::sm90::m16 {
 
 /// The warps that compute.
 template <bool kBf16, int kDQk, int kDV, int kBlocks>
@@ -29,9 +29,9 @@ class Computer {
       if (uniform(part_->rows) > 0) compute_part();
       const int next = uniform(part_->next);
       if (next < 0) break;
-      named_barrier<kAll, kComputeThreads>();
+      sync_threads(kAll, kComputeThreads);
       copy_record(args_.parts + next, shared_ + L::kPart, thread_);
-      named_barrier<kAll, kComputeThreads>();
+      sync_threads(kAll, kComputeThreads);
     }
   }
 
@@ -113,7 +113,7 @@ class Computer {
       }
     }
     fence_async_proxy();
-    named_barrier<kAll, kComputeThreads>();
+    sync_threads(kAll, kComputeThreads);
   }
 
   __device__ __forceinline__ RowPlace place_of(int row, int token, int head) const {
@@ -138,17 +138,17 @@ class Computer {
       if (i % L::kSlotColumns == 0) {
         wait_full(place_.plus(i / L::kSlotColumns));
         if (i / L::kSlotColumns == L::kTileSlots - 1 && more) pass_turn();
-        wgmma_fence();
+        begin_products();
       }
-      const std::uint64_t k = matrix_at(column(i));
-      const std::uint64_t q = matrix_at(shared_ + L::kQ + i * (kRows * 128));
+      const std::uint64_t k = describe_rows(column(i));
+      const std::uint64_t q = describe_rows(shared_ + L::kQ + i * (kRows * 128));
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         wgmma_64x16x16<kBf16, false>(s, moved(k, j * 32), moved(q, j * 32), i + j > 0);
       }
     }
-    wgmma_commit();
-    wgmma_wait<0>();
+    commit_products();
+    wait_for_products<0>();
     forget();
 
     const int token = begin + warp_ * 16 + lane_ / 4;
@@ -172,8 +172,8 @@ class Computer {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int row = (i >> 1) * 2;
-      const float weight = fast_exp2(s[2 * i] - base[row]);
-      const float next_weight = fast_exp2(s[2 * i + 1] - base[row + 1]);
+      const float weight = exp2_fast(s[2 * i] - base[row]);
+      const float next_weight = exp2_fast(s[2 * i + 1] - base[row + 1]);
       p[i] = pack<kBf16>(weight, next_weight);
       l_[row] += weight;
       l_[row + 1] += next_weight;
@@ -185,18 +185,18 @@ class Computer {
                               p[2], p[3]);
     fence_async_proxy();
     group_barrier();
-    wgmma_fence();
-    const std::uint64_t p_matrix = matrix_at(weights);
+    begin_products();
+    const std::uint64_t p_matrix = describe_rows(weights);
 #pragma unroll
     for (int i = 0; i < L::kValueColumns; ++i) {
-      const std::uint64_t v = matrix_at(column(i));
+      const std::uint64_t v = describe_rows(column(i));
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         wgmma_64x16x16<kBf16, true>(o_[i], moved(v, j * 2048), moved(p_matrix, j * 32), true);
       }
-      if (i % L::kSlotColumns == L::kSlotColumns - 1) wgmma_commit();
+      if (i % L::kSlotColumns == L::kSlotColumns - 1) commit_products();
     }
-    wgmma_commit();
+    commit_products();
     release_as_done<L::kTileSlots>();
   }
 
@@ -204,7 +204,7 @@ class Computer {
   template <int kLeft>
   __device__ __forceinline__ void release_as_done() const {
     if constexpr (kLeft > 0) {
-      wgmma_wait<kLeft - 1>();
+      wait_for_products<kLeft - 1>();
       release(place_.plus(L::kTileSlots - kLeft));
       release_as_done<kLeft - 1>();
     }
@@ -260,7 +260,7 @@ class Computer {
     float factor[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      factor[i] = m_[i] == -INFINITY ? 0 : fast_exp2(m_[i] - new_m[i]);
+      factor[i] = m_[i] == -INFINITY ? 0 : exp2_fast(m_[i] - new_m[i]);
       m_[i] = new_m[i];
       l_[i] *= factor[i];
     }
@@ -293,10 +293,10 @@ class Computer {
   // full, and take the parity of the round before that for its own.
 
   __device__ __forceinline__ void await_turn() const {
-    named_barrier(kTurn + group_, kComputeThreads);
+    sync_threads(kTurn + group_, kComputeThreads);
   }
   __device__ __forceinline__ void pass_turn() const {
-    named_barrier_arrive(kTurn + 1 - group_, kComputeThreads);
+    arrive_threads(kTurn + 1 - group_, kComputeThreads);
   }
 
   // The end of a part. The next slots of the ring are the block's: the first half takes the block's
@@ -315,13 +315,13 @@ class Computer {
     // What follows is not to be computed ahead: it would take the products' registers.
     forget();
     hand_over();
-    named_barrier<kAll, kComputeThreads>();
+    sync_threads(kAll, kComputeThreads);
     add_groups();
     if constexpr (kBlocks > 1) {
       signal_cluster(L::kPartialsReady);
       barrier_wait_cluster(shared_ + L::kPartialsReady, cluster_parity_);
     } else {
-      named_barrier<kAll, kComputeThreads>();
+      sync_threads(kAll, kComputeThreads);
     }
     merge_blocks();
     fence_async_proxy();
@@ -380,8 +380,8 @@ class Computer {
     for (int i = 0; i < 4; ++i) {
       const float other_m = group_m[(1 - group_) * kRows + row_of(i)];
       const float m = base_of(fmaxf(m_[i], other_m));
-      mine[i] = fast_exp2(m_[i] - m);
-      other[i] = fast_exp2(other_m - m);
+      mine[i] = exp2_fast(m_[i] - m);
+      other[i] = exp2_fast(other_m - m);
     }
     if (thread_ < kRows) pointer<float2>(L::kStats)[thread_] = block_stats(thread_);
 
@@ -415,7 +415,7 @@ class Computer {
       const float4 sums = load_shared4(shared_ + L::kSums + (g * kRows + row) * 16);
       const float of_group = group_m[g * kRows + row];
       const float sum = (sums.x + sums.y) + (sums.z + sums.w);
-      l += sum * fast_exp2(of_group - base_of(m));
+      l += sum * exp2_fast(of_group - base_of(m));
     }
     return make_float2(m, l);
   }
@@ -471,7 +471,7 @@ class Computer {
       float4 sum = make_float4(0, 0, 0, 0);
 #pragma unroll
       for (int i = 0; i < kPartials; ++i) {
-        const float weight = fast_exp2(stats[i].x - base_of(m));
+        const float weight = exp2_fast(stats[i].x - base_of(m));
         l += weight * stats[i].y;
         sum.x += weight * o[i].x;
         sum.y += weight * o[i].y;
@@ -495,10 +495,10 @@ class Computer {
     }
     if (merge >= 0) {
       fence_gpu();
-      named_barrier<kAll, kComputeThreads>();
+      sync_threads(kAll, kComputeThreads);
       if (thread_ == 0) atomicAdd(args_.counters + 2 * merge, 1u);
     } else if constexpr (kBlocks == 1) {
-      named_barrier<kAll, kComputeThreads>();
+      sync_threads(kAll, kComputeThreads);
     }
   }
 
@@ -522,7 +522,7 @@ class Computer {
     return reinterpret_cast<T*>(memory + offset);
   }
   __device__ __forceinline__ void group_barrier() const {
-    named_barrier(1 + group_, kGroupThreads);
+    sync_threads(1 + group_, kGroupThreads);
   }
   __device__ __forceinline__ std::uint32_t slot(Place place) const {
     return shared_ + place.slot * L::kSlotBytes;
@@ -532,11 +532,11 @@ class Computer {
     return slot(place_.plus(i / L::kSlotColumns)) + i % L::kSlotColumns * L::kColumnBytes;
   }
   __device__ __forceinline__ void wait_full(Place place) const {
-    barrier_wait(shared_ + L::kFull + place.slot * 8, place.parity);
+    wait(shared_ + L::kFull + place.slot * 8, place.parity);
   }
   __device__ __forceinline__ void release(Place place) const {
     __syncwarp();
-    if (lane_ == 0) barrier_arrive(shared_ + L::kEmpty + place.slot * 8);
+    if (lane_ == 0) arrive(shared_ + L::kEmpty + place.slot * 8);
   }
 
   const DecodeArgs& args_;
@@ -557,4 +557,4 @@ class Computer {
   float o_[L::kValueColumns][8];
 };
 
-}  // namespace mla::kernels::cuda::m16
+}  // namespace mla::kernels::cuda::sm90::m16

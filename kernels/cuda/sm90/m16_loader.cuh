@@ -2,7 +2,7 @@
 
 #include "kernels/cuda/sm90/m16_block.cuh"
 
-namespace mla::kernels::cuda::m16 {
+namespace mla::kernels::cuda::sm90::m16 {
 
 /// The warp that fills the ring.
 template <int kDQk, int kDV, int kBlocks>
@@ -75,7 +75,7 @@ class Loader {
   __device__ __forceinline__ void give_tile() {
     for (int i = 0; i < L::kTileSlots; ++i) {
       wait_empty(place_.plus(i));
-      if (lane_ == 0) barrier_arrive(full(place_.plus(i)));
+      if (lane_ == 0) arrive(full(place_.plus(i)));
     }
     place_.advance(L::kTileSlots);
   }
@@ -95,11 +95,11 @@ class Loader {
         const Place place = place_.plus(i);
         wait_empty(place);
         if (page >= 0) {
-          barrier_arrive_expecting(full(place), L::kSlotBytes);
+          arrive_and_expect(full(place), L::kSlotBytes);
           load_box(slot(place), map_, full(place), first_token, i * L::kSlotColumns, part_.kv_head,
                    page);
         } else {
-          barrier_arrive(full(place));
+          arrive(full(place));
         }
       }
     }
@@ -136,7 +136,7 @@ class Loader {
 
   __device__ __forceinline__ void expect(std::uint32_t barrier, int bytes, bool last) const {
     if (last) {
-      barrier_arrive_expecting(barrier, bytes);
+      arrive_and_expect(barrier, bytes);
     } else {
       asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(barrier),
                    "r"(bytes)
@@ -150,7 +150,7 @@ class Loader {
     return shared_ + L::kFull + place.slot * 8;
   }
   __device__ __forceinline__ void wait_empty(Place place) const {
-    barrier_wait(shared_ + L::kEmpty + place.slot * 8, place.parity ^ 1);
+    wait(shared_ + L::kEmpty + place.slot * 8, place.parity ^ 1);
   }
 
   const CUtensorMap* map_;
@@ -166,4 +166,4 @@ class Loader {
   Place place_;
 };
 
-}  // namespace mla::kernels::cuda::m16
+}  // namespace mla::kernels::cuda::sm90::m16

@@ -6,7 +6,7 @@
 /// Merging over teams, through global memory. One trip for m, l and o together, and a sum that
 /// corrects itself whenever it meets a larger m: fewer waits than with weights made first, which is
 /// what counts for a slice of a few kilobytes.
-namespace mla::kernels::cuda::m16 {
+namespace mla::kernels::cuda::sm90::m16 {
 
 /// Four elements of some partials' sum.
 struct Sum {
@@ -16,8 +16,8 @@ struct Sum {
 
   __device__ __forceinline__ void add(const Sum& other) {
     const float new_m = fmaxf(m, other.m);
-    const float mine = fast_exp2(m - base_of(new_m));
-    const float its = fast_exp2(other.m - base_of(new_m));
+    const float mine = exp2_fast(m - base_of(new_m));
+    const float its = exp2_fast(other.m - base_of(new_m));
     m = new_m;
     l = l * mine + other.l * its;
     o.x = o.x * mine + other.o.x * its;
@@ -109,4 +109,4 @@ __device__ __forceinline__ void merge_share(const DecodeArgs& args, int index, i
   }
 }
 
-}  // namespace mla::kernels::cuda::m16
+}  // namespace mla::kernels::cuda::sm90::m16

@@ -102,17 +102,4 @@ struct RowPair {
   float of[2];
 };
 
-template <bool kBf16>
-__device__ __forceinline__ std::uint32_t pack(float low, float high) {
-  std::uint32_t bits;
-  if constexpr (kBf16) {
-    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-    memcpy(&bits, &pair, 4);
-  } else {
-    const __half2 pair = __floats2half2_rn(low, high);
-    memcpy(&bits, &pair, 4);
-  }
-  return bits;
-}
-
 }  // namespace mla::kernels::cuda::sm90::m64

@@ -85,10 +85,9 @@ struct Scorer {
   }
 
   __device__ void compute_scores(float (&s)[32], const Place& place) {
-    const MatrixDescriptor k =
-        describe(shared_address(shared.values[place.values.stage]), 16, 1024);
-    const MatrixDescriptor tail = describe(shared_address(shared.tail[place.tail.stage]), 16, 1024);
-    const MatrixDescriptor rest = describe(shared_address(shared.q), 16, 1024);
+    const MatrixDescriptor k = describe_rows(shared_address(shared.values[place.values.stage]));
+    const MatrixDescriptor tail = describe_rows(shared_address(shared.tail[place.tail.stage]));
+    const MatrixDescriptor rest = describe_rows(shared_address(shared.q));
 #pragma unroll
     for (int i = 0; i < kSlabs; ++i) {
       if (i < kSlabs - 1) {

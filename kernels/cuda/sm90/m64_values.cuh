@@ -97,7 +97,7 @@ struct Summer {
   __device__ void multiply(float (&o)[kOut], const Place& place) {
     const MatrixDescriptor v =
         describe(shared_address(shared.values[place.values.stage][half * kHalf]), kSlabBytes, 1024);
-    const MatrixDescriptor p = describe(shared_address(shared.tail[place.tail.stage]), 16, 1024);
+    const MatrixDescriptor p = describe_rows(shared_address(shared.tail[place.tail.stage]));
     begin_products();
 #pragma unroll
     for (int step = 0; step < 4; ++step) {

@@ -21,6 +21,11 @@ __device__ __forceinline__ MatrixDescriptor describe(std::uint32_t address, int 
          (static_cast<MatrixDescriptor>(leading_bytes >> 4) << 16) | ((address & 0x3FFFF) >> 4);
 }
 
+/// Of a matrix whose groups of 8 rows (1024 bytes, so aligned) lie one after the other.
+__device__ __forceinline__ MatrixDescriptor describe_rows(std::uint32_t address) {
+  return describe(address, 16, 1024);
+}
+
 /// The descriptor of what lies `bytes` further.
 __device__ __forceinline__ MatrixDescriptor moved(MatrixDescriptor d, int bytes) {
   return d + static_cast<MatrixDescriptor>(bytes >> 4);
@@ -253,6 +258,30 @@ __device__ __forceinline__ void multiply_values(float (&d)[128], MatrixDescripto
           "+f"(d[122]), "+f"(d[123]), "+f"(d[124]), "+f"(d[125]), "+f"(d[126]), "+f"(d[127])
         : "l"(a), "l"(b), "r"(static_cast<int>(add)));
   }
+}
+
+/// d += A B, 64 x 16 x 16. B has its columns as rows in memory; A has its rows, or with
+/// `kTransposedA` its columns. Lane's d: rows lane / 4 (+ 8), columns 2 (lane % 4) (+ 1, + 8).
+template <bool kBf16, bool kTransposedA>
+__device__ __forceinline__ void wgmma_64x16x16(float (&d)[8], std::uint64_t a, std::uint64_t b,
+                                               bool accumulate) {
+#define MLA_WGMMA(TYPE)                                                                     \
+  asm volatile(                                                                             \
+      "{\n"                                                                                 \
+      ".reg .pred p;\n"                                                                     \
+      "setp.ne.b32 p, %10, 0;\n"                                                            \
+      "wgmma.mma_async.sync.aligned.m64n16k16.f32." TYPE "." TYPE                           \
+      " {%0, %1, %2, %3, %4, %5, %6, %7}, %8, %9, p, 1, 1, %11, 0;\n"                       \
+      "}\n"                                                                                 \
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), \
+        "+f"(d[7])                                                                          \
+      : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)), "n"(kTransposedA ? 1 : 0))
+  if constexpr (kBf16) {
+    MLA_WGMMA("bf16");
+  } else {
+    MLA_WGMMA("f16");
+  }
+#undef MLA_WGMMA
 }
 
 }  // namespace mla::kernels::cuda::sm90
