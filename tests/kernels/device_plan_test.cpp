@@ -260,7 +260,8 @@ double busiest(std::span<const Run> runs, std::span<const std::int64_t> tiles, i
 TEST(DevicePlan, OfAFastBatchIsTheDrawnOne) {
   const Items problem = Items().exact(false).add(50 * 64).add(20 * 64).add(50 * 64);
   std::vector<std::vector<std::int64_t>> tiles;
-  for (const auto& parts : parts_of_teams(problem.plan())) {
+  const DevicePlan plan = problem.plan();
+  for (const auto& parts : parts_of_teams(plan)) {
     tiles.emplace_back();
     for (const Part* part : parts) {
       tiles.back().push_back((part->token_end - part->token_begin) / 64);
