@@ -1,5 +1,4 @@
 #include <bit>
-#include <numeric>
 #include <string>
 
 #include <cuda.h>
@@ -10,6 +9,7 @@
 #include "kernels/cuda/sm90/m16_geometry.h"
 #include "kernels/cuda/sm90/m16_loader.cuh"
 #include "kernels/cuda/sm90/m16_merge.cuh"
+#include "kernels/cuda/sm90/tensor_map.h"
 
 namespace mla::kernels::cuda::sm90 {
 namespace {
@@ -100,27 +100,6 @@ cudaError_t allow_resources(const Choice& choice) {
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, choice.shared_bytes);
   if (error != cudaSuccess) return error;
   return cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
-}
-
-using EncodeTensorMap = decltype(&cuTensorMapEncodeTiled);
-
-/// The driver's function; null if the driver has none.
-EncodeTensorMap encode_tensor_map() {
-  static const EncodeTensorMap encode = [] {
-    void* function = nullptr;
-    cudaDriverEntryPointQueryResult found{};
-    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
-                                         cudaEnableDefault, &found) != cudaSuccess ||
-        found != cudaDriverEntryPointSuccess) {
-      function = nullptr;
-    }
-    return reinterpret_cast<EncodeTensorMap>(function);
-  }();
-  return encode;
-}
-
-int box_tokens(const DecodeArgs& args) {
-  return static_cast<int>(std::gcd(args.page_block_size, std::int64_t{kTileTokens}));
 }
 
 /// The cache as (element of a column, slot, column, KV head, page), read in boxes of one column of

@@ -9,19 +9,22 @@ namespace {
 
 constexpr int kTileTokens = 64;
 
-using Encode = decltype(&cuTensorMapEncodeTiled);
-
-/// The driver's function, without linking to the driver; null where there is none.
-Encode find_encode() {
+/// Looks the driver's function up.
+EncodeTensorMap find_encode() {
   void* function = nullptr;
   cudaDriverEntryPointQueryResult found{};
   const cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function,
                                                              12000, cudaEnableDefault, &found);
   if (error != cudaSuccess || found != cudaDriverEntryPointSuccess) return nullptr;
-  return reinterpret_cast<Encode>(function);
+  return reinterpret_cast<EncodeTensorMap>(function);
 }
 
 }  // namespace
+
+EncodeTensorMap encode_tensor_map() {
+  static const EncodeTensorMap encode = find_encode();
+  return encode;
+}
 
 int box_tokens(const DecodeArgs& args) {
   const std::int64_t page = std::gcd<std::int64_t>(kTileTokens, args.page_block_size);
@@ -41,7 +44,7 @@ std::string why_not_mapped(const DecodeArgs& args) {
 }
 
 ErrorCode map_cache(const DecodeArgs& args, int tokens, CUtensorMap& map) {
-  static const Encode encode = find_encode();
+  const EncodeTensorMap encode = encode_tensor_map();
   if (encode == nullptr) return cudaErrorNotSupported;
   const cuuint64_t sizes[] = {
       static_cast<cuuint64_t>(args.d_qk), static_cast<cuuint64_t>(args.page_block_size),

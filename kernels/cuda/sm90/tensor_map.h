@@ -7,6 +7,11 @@
 
 namespace mla::kernels::cuda::sm90 {
 
+using EncodeTensorMap = decltype(&cuTensorMapEncodeTiled);
+
+/// The driver's function, without linking to the driver; null where there is none.
+EncodeTensorMap encode_tensor_map();
+
 /// Elements of one row of a box: 128 bytes, the width of the swizzle.
 inline constexpr int kBoxElements = 64;
 
