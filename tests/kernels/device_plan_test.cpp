@@ -268,7 +268,7 @@ TEST(DevicePlan, OfAFastBatchIsTheDrawnOne) {
     }
   }
   EXPECT_EQ(tiles, (std::vector<std::vector<std::int64_t>>{{31}, {19, 10}, {10, 19}, {31}}));
-  EXPECT_EQ(problem.plan().merges.size(), 3U);
+  EXPECT_EQ(plan.merges.size(), 3U);
   EXPECT_EQ(errors_of(problem), "");
 }
 

@@ -104,9 +104,7 @@ cudaError_t allow_resources(const Choice& choice) {
 
 /// The cache as (element of a column, slot, column, KV head, page), read in boxes of one column of
 /// some tokens, or of a whole slot of the ring.
-cudaError_t describe_cache(const DecodeArgs& args, CUtensorMap& map) {
-  const EncodeTensorMap encode = encode_tensor_map();
-  if (encode == nullptr) return cudaErrorNotSupported;
+ErrorCode describe_cache(const DecodeArgs& args, CUtensorMap& map) {
   const auto bytes = [](std::int64_t elements) { return static_cast<cuuint64_t>(elements * 2); };
   const auto columns = static_cast<cuuint32_t>(args.d_qk / 64);
   const auto tokens = static_cast<cuuint32_t>(box_tokens(args));
@@ -119,13 +117,7 @@ cudaError_t describe_cache(const DecodeArgs& args, CUtensorMap& map) {
   const cuuint32_t slot_columns =
       args.d_qk == 576 ? Layout<576, 512>::kSlotColumns : Layout<320, 256>::kSlotColumns;
   const cuuint32_t box[5] = {64, tokens, tokens == kTileTokens ? slot_columns : 1, 1, 1};
-  const cuuint32_t steps[5] = {1, 1, 1, 1, 1};
-  const CUresult result =
-      encode(&map, args.bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
-             5, const_cast<std::uint16_t*>(args.kv), sizes, strides, box, steps,
-             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-             CU_TENSOR_MAP_L2_PROMOTION_NONE, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+  return map_tensor(args, sizes, strides, box, map);
 }
 
 bool is_multiple_of_8(std::int64_t stride) {
@@ -196,7 +188,7 @@ class DecodeM16 final : public DeviceKernel {
   ErrorCode launch(const DecodeArgs& args, const KernelGeometry& geometry,
                    StreamHandle stream) const override {
     CUtensorMap map;
-    if (const cudaError_t error = describe_cache(args, map); error != cudaSuccess) return error;
+    if (const ErrorCode error = describe_cache(args, map); error != cudaSuccess) return error;
     const Choice choice = choose(args.bf16, args.d_qk, geometry.blocks_per_team);
     if (choice.kernel == nullptr) return cudaErrorInvalidValue;
     if (const cudaError_t error = allow_resources(choice); error != cudaSuccess) return error;

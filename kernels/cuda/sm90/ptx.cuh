@@ -265,19 +265,5 @@ __device__ __forceinline__ std::uint32_t pack(float low, float high) {
   }
   return result;
 }
-template <bool kBf16>
-__device__ __forceinline__ float2 unpack(std::uint32_t pair) {
-  float2 result;
-  if constexpr (kBf16) {
-    result.x = __uint_as_float(pair << 16);
-    result.y = __uint_as_float(pair & 0xFFFF0000u);
-  } else {
-    asm("{\n.reg .f16 low, high;\nmov.b32 {low, high}, %2;\ncvt.f32.f16 %0, low;\n"
-        "cvt.f32.f16 %1, high;\n}\n"
-        : "=f"(result.x), "=f"(result.y)
-        : "r"(pair));
-  }
-  return result;
-}
 
 }  // namespace mla::kernels::cuda::sm90

@@ -9,7 +9,9 @@ namespace {
 
 constexpr int kTileTokens = 64;
 
-/// Looks the driver's function up.
+using EncodeTensorMap = decltype(&cuTensorMapEncodeTiled);
+
+/// The driver's function, without linking to the driver; null where there is none.
 EncodeTensorMap find_encode() {
   void* function = nullptr;
   cudaDriverEntryPointQueryResult found{};
@@ -20,11 +22,6 @@ EncodeTensorMap find_encode() {
 }
 
 }  // namespace
-
-EncodeTensorMap encode_tensor_map() {
-  static const EncodeTensorMap encode = find_encode();
-  return encode;
-}
 
 int box_tokens(const DecodeArgs& args) {
   const std::int64_t page = std::gcd<std::int64_t>(kTileTokens, args.page_block_size);
@@ -43,9 +40,22 @@ std::string why_not_mapped(const DecodeArgs& args) {
   return {};
 }
 
-ErrorCode map_cache(const DecodeArgs& args, int tokens, CUtensorMap& map) {
-  const EncodeTensorMap encode = encode_tensor_map();
+ErrorCode map_tensor(const DecodeArgs& args, std::span<const cuuint64_t> sizes,
+                     std::span<const cuuint64_t> strides, std::span<const cuuint32_t> box,
+                     CUtensorMap& map) {
+  static const EncodeTensorMap encode = find_encode();
   if (encode == nullptr) return cudaErrorNotSupported;
+  const cuuint32_t steps[] = {1, 1, 1, 1, 1};
+  // Promotion to 256 bytes in L2 was slower: docs/hopper.md.
+  const CUresult result = encode(
+      &map, args.bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+      static_cast<cuuint32_t>(sizes.size()), const_cast<std::uint16_t*>(args.kv), sizes.data(),
+      strides.data(), box.data(), steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+      CU_TENSOR_MAP_L2_PROMOTION_NONE, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+ErrorCode map_cache(const DecodeArgs& args, int tokens, CUtensorMap& map) {
   const cuuint64_t sizes[] = {
       static_cast<cuuint64_t>(args.d_qk), static_cast<cuuint64_t>(args.page_block_size),
       static_cast<cuuint64_t>(args.num_pages), static_cast<cuuint64_t>(args.h_kv)};
@@ -56,14 +66,7 @@ ErrorCode map_cache(const DecodeArgs& args, int tokens, CUtensorMap& map) {
                                 static_cast<cuuint64_t>(page_stride) * 2,
                                 static_cast<cuuint64_t>(head_stride) * 2};
   const cuuint32_t box[] = {kBoxElements, static_cast<cuuint32_t>(tokens), 1, 1};
-  const cuuint32_t steps[] = {1, 1, 1, 1};
-  // Promotion to 256 bytes in L2 was slower: docs/hopper.md.
-  const CUresult result =
-      encode(&map, args.bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
-             4, const_cast<std::uint16_t*>(args.kv), sizes, strides, box, steps,
-             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-             CU_TENSOR_MAP_L2_PROMOTION_NONE, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+  return map_tensor(args, sizes, strides, box, map);
 }
 
 }  // namespace mla::kernels::cuda::sm90
