@@ -84,6 +84,12 @@ Communicator Communicator::node() const {
   return Communicator(comm);
 }
 
+Communicator Communicator::split(int color) const {
+  MPI_Comm comm = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_split(comm_, color, rank_, &comm), "MPI_Comm_split");
+  return Communicator(comm);
+}
+
 Communicator::Communicator(MPI_Comm owned) : comm_(owned) {
   check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
   check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");

@@ -41,6 +41,8 @@ class Communicator {
   static Communicator self();
   /// The ranks that share this rank's node. Collective.
   Communicator node() const;
+  /// The ranks that give the same `color`, in order. Collective.
+  Communicator split(int color) const;
 
   ~Communicator();
   Communicator(Communicator&& other) noexcept;

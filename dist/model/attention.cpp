@@ -1,0 +1,300 @@
+#include "dist/model/attention.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "kernels/activation.h"
+#include "kernels/rotary.h"
+#include "kernels/weight_rows.h"
+
+namespace mla::dist {
+namespace {
+
+std::int64_t q_head_dim(const AttentionConfig& a) {
+  return a.qk_nope_head_dim + a.qk_rope_head_dim;
+}
+std::int64_t latents_width(const AttentionConfig& a) {
+  return a.q_lora_rank + cache_width(a);
+}
+/// Where the rows of `head` begin in kv_b.
+std::int64_t kv_b_row(const AttentionConfig& a, std::int64_t head) {
+  return head * (a.qk_nope_head_dim + a.v_head_dim);
+}
+
+/// y[rows, own] += bias, whose element 0 belongs to column `first`.
+void add_bias(const std::vector<float>& bias, std::int64_t first, Range own, std::int64_t rows,
+              float* y) {
+  const Range part = rows_within(own, first, static_cast<std::int64_t>(bias.size()));
+  for (std::int64_t row = 0; row < rows; ++row) {
+    float* const to = y + row * own.size() + first - own.begin;
+    for (std::int64_t i = part.begin; i < part.end; ++i) to[i] += bias[i];
+  }
+}
+
+}  // namespace
+
+Attention::Attention(const RankContext& context)
+    : context_(context),
+      config_(context.config.attention),
+      heads_(context.part(config_.num_heads)),
+      row_width_(cache_width(config_)),
+      keys_(copied_bytes(context.config, context.weights, heads_.size())),
+      cache_(cache_bytes(context.config, context.limits)),
+      latents_(context.group, context.limits.max_tokens, latents_width(config_)),
+      normed_(context.limits.max_tokens * latents_width(config_)),
+      q_(context.limits.max_tokens * heads_.size() * q_head_dim(config_)),
+      absorbed_(context.limits.max_tokens * heads_.size() * config_.kv_lora_rank),
+      lse_(context.limits.max_tokens * heads_.size()),
+      queries_(context.limits.max_tokens * heads_.size() * row_width_ *
+               size_of(context.limits.kv_dtype)),
+      values_(context.group, context.limits.max_tokens, config_.num_heads * config_.v_head_dim,
+              config_.v_head_dim) {
+  for (std::int64_t layer = 0; layer < context.config.num_layers; ++layer) copy_keys(layer);
+  batch_.shape = {.h_q = heads_.size(), .h_kv = 1, .d_qk = row_width_, .d_v = config_.kv_lora_rank};
+  batch_.dtype = context.limits.kv_dtype;
+  batch_.out_dtype = DType::kFp32;
+  batch_.page_block_size = kPageTokens;
+  batch_.num_pages = context.limits.num_pages;
+  batch_.softmax_scale = config_.softmax_scale;
+}
+
+std::int64_t Attention::copied_bytes(const ModelConfig& config, const ModelWeights& weights,
+                                     std::int64_t heads) {
+  std::int64_t bytes = 0;
+  for (const LayerWeights& layer : weights.layers) {
+    bytes += heads * config.attention.kv_lora_rank * config.attention.qk_nope_head_dim *
+             size_of(kernels::transposed_type(layer.attention.kv_b.type));
+  }
+  return bytes;
+}
+
+std::int64_t Attention::cache_bytes(const ModelConfig& config, const ModelLimits& limits) {
+  return config.num_layers * limits.num_pages * kPageTokens * cache_width(config.attention) *
+         size_of(limits.kv_dtype);
+}
+
+std::int64_t Attention::buffer_bytes(const ModelConfig& config, const ModelLimits& limits,
+                                     const ModelSharding& sharding) {
+  const AttentionConfig& a = config.attention;
+  const std::int64_t heads = ceil_div(a.num_heads, sharding.group_size);
+  const std::int64_t floats = latents_width(a) + heads * (q_head_dim(a) + a.kv_lora_rank + 1);
+  return limits.max_tokens * (floats * 4 + heads * cache_width(a) * size_of(limits.kv_dtype)) +
+         ColumnGather::bytes(limits.max_tokens, latents_width(a), sharding.group_size) +
+         ColumnGather::bytes(limits.max_tokens, a.num_heads * a.v_head_dim, sharding.group_size);
+}
+
+void Attention::copy_keys(std::int64_t layer) {
+  const MatrixView& kv_b = context_.weights.layers[layer].attention.kv_b;
+  const WeightType type = kernels::transposed_type(kv_b.type);
+  const std::int64_t latent = config_.kv_lora_rank;
+  const std::int64_t nope = config_.qk_nope_head_dim;
+  std::vector<float> scratch(static_cast<std::size_t>(latent));
+  std::byte* to = keys_.data();
+  if (!key_views_.empty()) {
+    const MatrixView& last = key_views_.back();
+    to = static_cast<std::byte*>(const_cast<void*>(last.data)) + latent * nope * size_of(last.type);
+  }
+  for (std::int64_t head = heads_.begin; head < heads_.end; ++head) {
+    const std::int64_t first = kv_b_row(config_, head);
+    kernels::transpose_rows(kv_b, {first, first + nope}, scratch.data(), to);
+    key_views_.push_back({.data = to, .type = type, .rows = latent, .cols = nope});
+    to += latent * nope * size_of(type);
+  }
+}
+
+void Attention::begin(const GroupStep& step) {
+  step_ = &step;
+  decoder_.reset();
+  batch_.requests.clear();
+  pieces_.clear();
+  inputs_.pieces.clear();
+  if (heads_.empty() || step.sequences.empty()) return;
+
+  const std::int64_t token_elements = heads_.size() * row_width_;
+  for (const GroupStep::Sequence& s : step.sequences) {
+    Request& request = batch_.requests.emplace_back();
+    request.query_len = s.tokens.size();
+    request.context_len = s.start + s.tokens.size();
+    pieces_.push_back({.request = static_cast<std::int64_t>(pieces_.size()),
+                       .heads = {0, heads_.size()},
+                       .chunks = {0, batch_.num_chunks(request)}});
+    const std::byte* const q =
+        queries_.data() + s.tokens.begin * token_elements * size_of(batch_.dtype);
+    inputs_.pieces.push_back({.block_table = s.pages.data(),
+                              .q = reinterpret_cast<const std::uint16_t*>(q),
+                              .q_token_stride = token_elements,
+                              .q_head_stride = row_width_});
+  }
+  inputs_.kv = {.dtype = batch_.dtype,
+                .page_block_size = kPageTokens,
+                .page_stride = batch_.page_elements(),
+                .token_stride = row_width_,
+                .head_stride = row_width_};
+  plan_ = make_split_plan(batch_, pieces_, context_.threads);
+  results_.emplace(batch_);
+  results_->write_to({.out = reinterpret_cast<std::byte*>(absorbed_.data()),
+                      .out_token_stride = heads_.size() * config_.kv_lora_rank,
+                      .out_head_stride = config_.kv_lora_rank,
+                      .lse = lse_.data(),
+                      .lse_token_stride = heads_.size(),
+                      .lse_head_stride = 1});
+  const std::int64_t bytes = kernels::workspace_size(batch_, plan_, context_.backend).bytes();
+  if (static_cast<std::int64_t>(decoder_memory_.size()) < bytes) {
+    decoder_memory_ = AlignedBuffer<std::byte>(bytes);
+  }
+  decoder_.emplace(batch_, plan_, context_.backend, decoder_memory_.span());
+}
+
+void Attention::run(std::int64_t layer, const float* x, ColumnGather& out) {
+  const AttentionWeights& weights = context_.weights.layers[layer].attention;
+  project(weights, x);
+  take_latents(layer, latents_.gather(step_->tokens()));
+  absorb(layer);
+  write_queries();
+  if (decoder_) {
+    inputs_.kv.data = reinterpret_cast<const std::uint16_t*>(cache_of(layer));
+    decoder_->run(inputs_, *results_);
+  }
+  project_values(weights);
+  project_out(weights, values_.gather(step_->tokens()), out);
+}
+
+/// This rank's columns of q_a and kv_a, which are laid side by side, and, where there is no q_a,
+/// its heads of q.
+void Attention::project(const AttentionWeights& weights, const float* x) {
+  layers_.clear();
+  const std::int64_t tokens = step_->tokens();
+  const Range own = latents_.columns();
+  std::int64_t first = 0;
+  for (const MatrixView* matrix : {&weights.q_a, &weights.kv_a}) {
+    const Range rows = rows_within(own, first, matrix->rows);
+    layers_.push_back({.weights = *matrix,
+                       .outputs = rows,
+                       .rows = tokens,
+                       .x = x,
+                       .x_stride = context_.config.hidden_size,
+                       .y = latents_.local() + first + rows.begin - own.begin,
+                       .y_stride = latents_.stride()});
+    first += matrix->rows;
+  }
+  if (config_.q_lora_rank == 0)
+    layers_.push_back(query_layer(weights.q, x, context_.config.hidden_size));
+  context_.linear(layers_);
+  add_bias(weights.q_a_bias, 0, own, tokens, latents_.local());
+  add_bias(weights.kv_a_bias, config_.q_lora_rank, own, tokens, latents_.local());
+}
+
+kernels::LinearParams Attention::query_layer(const MatrixView& matrix, const float* x,
+                                             std::int64_t x_stride) {
+  const std::int64_t dim = q_head_dim(config_);
+  return {.weights = matrix,
+          .outputs = {heads_.begin * dim, heads_.end * dim},
+          .rows = step_->tokens(),
+          .x = x,
+          .x_stride = x_stride,
+          .y = q_.data(),
+          .y_stride = heads_.size() * dim};
+}
+
+/// Norms: the latents of q become those that q_b reads, those of keys and values cache rows.
+void Attention::take_latents(std::int64_t layer, const float* latents) {
+  const AttentionWeights& weights = context_.weights.layers[layer].attention;
+  const auto q_rank = static_cast<std::size_t>(config_.q_lora_rank);
+  const auto kv_rank = static_cast<std::size_t>(config_.kv_lora_rank);
+  const std::int64_t rope = config_.qk_rope_head_dim;
+  const std::int64_t width = latents_width(config_);
+#pragma omp parallel for schedule(static) num_threads(context_.threads)
+  for (std::int64_t t = 0; t < step_->tokens(); ++t) {
+    const float* const from = latents + t * width;
+    float* const q = normed_.data() + t * width;
+    float* const kv = q + q_rank;
+    kernels::rms_norm({from, q_rank}, weights.q_a_norm.data(), config_.latent_norm_eps, q);
+    kernels::rms_norm({from + q_rank, kv_rank}, weights.kv_a_norm.data(), config_.latent_norm_eps,
+                      kv);
+    std::copy_n(from + q_rank + kv_rank, rope, kv + kv_rank);
+    rotate(t, kv + kv_rank);
+    std::byte* const row = cache_row(layer, t);
+    kernels::store_scaled(batch_.dtype, kv, config_.kv_lora_rank, config_.kv_scale, row);
+    kernels::store_scaled(batch_.dtype, kv + kv_rank, rope, 1,
+                          row + config_.kv_lora_rank * size_of(batch_.dtype));
+  }
+  if (q_rank > 0) context_.linear(query_layer(weights.q_b, normed_.data(), width));
+}
+
+void Attention::rotate(std::int64_t token, float* x) const {
+  const auto pairs = static_cast<std::size_t>(config_.qk_rope_head_dim / 2);
+  kernels::rotate({&step_->cosines[token * pairs], pairs}, &step_->sines[token * pairs],
+                  context_.config.rope.interleaved, x);
+}
+
+/// absorbed[token, head] = W_UK q_nope
+void Attention::absorb(std::int64_t layer) {
+  layers_.clear();
+  for (std::int64_t h = 0; h < heads_.size(); ++h) {
+    layers_.push_back({.weights = key_views_[layer * heads_.size() + h],
+                       .outputs = {0, config_.kv_lora_rank},
+                       .rows = step_->tokens(),
+                       .x = q_.data() + h * q_head_dim(config_),
+                       .x_stride = heads_.size() * q_head_dim(config_),
+                       .y = absorbed_.data() + h * config_.kv_lora_rank,
+                       .y_stride = heads_.size() * config_.kv_lora_rank});
+  }
+  context_.linear(layers_);
+}
+
+void Attention::write_queries() {
+  const std::int64_t heads = heads_.size();
+  const std::int64_t element = size_of(batch_.dtype);
+#pragma omp parallel for schedule(static) num_threads(context_.threads)
+  for (std::int64_t i = 0; i < step_->tokens() * heads; ++i) {
+    const float scale = step_->q_scales[i / heads];
+    std::byte* const to = queries_.data() + i * row_width_ * element;
+    kernels::store_scaled(batch_.dtype, absorbed_.data() + i * config_.kv_lora_rank,
+                          config_.kv_lora_rank, scale, to);
+    float* const rope = q_.data() + i * q_head_dim(config_) + config_.qk_nope_head_dim;
+    rotate(i / heads, rope);
+    kernels::store_scaled(batch_.dtype, rope, config_.qk_rope_head_dim, scale,
+                          to + config_.kv_lora_rank * element);
+  }
+}
+
+/// values[token, head] = W_UV o, for this rank's heads.
+void Attention::project_values(const AttentionWeights& weights) {
+  layers_.clear();
+  for (std::int64_t h = 0; h < heads_.size(); ++h) {
+    const std::int64_t first = kv_b_row(config_, heads_.begin + h) + config_.qk_nope_head_dim;
+    layers_.push_back({.weights = weights.kv_b,
+                       .outputs = {first, first + config_.v_head_dim},
+                       .rows = step_->tokens(),
+                       .x = absorbed_.data() + h * config_.kv_lora_rank,
+                       .x_stride = heads_.size() * config_.kv_lora_rank,
+                       .y = values_.local() + h * config_.v_head_dim,
+                       .y_stride = values_.stride()});
+  }
+  context_.linear(layers_);
+}
+
+void Attention::project_out(const AttentionWeights& weights, const float* values,
+                            ColumnGather& out) {
+  context_.linear({.weights = weights.o,
+                   .outputs = out.columns(),
+                   .rows = step_->tokens(),
+                   .x = values,
+                   .x_stride = weights.o.cols,
+                   .y = out.local(),
+                   .y_stride = out.stride()});
+  add_bias(weights.o_bias, 0, out.columns(), step_->tokens(), out.local());
+}
+
+std::byte* Attention::cache_of(std::int64_t layer) {
+  return cache_.data() + layer * (cache_.size() / context_.config.num_layers);
+}
+
+std::byte* Attention::cache_row(std::int64_t layer, std::int64_t token) {
+  const std::int64_t position = step_->positions[token];
+  const std::int64_t page = step_->page_tables[token][position / kPageTokens];
+  return cache_of(layer) +
+         (page * kPageTokens + position % kPageTokens) * row_width_ * size_of(batch_.dtype);
+}
+
+}  // namespace mla::dist

@@ -1,0 +1,84 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "core/aligned_buffer.h"
+#include "core/batch.h"
+#include "core/split_plan.h"
+#include "core/strided_results.h"
+#include "dist/model/gather.h"
+#include "dist/model/group_step.h"
+#include "dist/model/rank_context.h"
+#include "kernels/local_decode.h"
+
+namespace mla::dist {
+
+/// The attention of all layers on one rank, for its heads, and the cache of its group.
+///
+/// Every token, of a prompt or generated, goes the same way: its row is written to the cache, then
+/// its absorbed queries attend to the rows [0, position] by the engine, chunk by chunk along the
+/// canonical tree. So what comes out depends on the sequence's tokens up to it, and on nothing
+/// else: not on how a prompt was cut into steps, nor on what else is in a step.
+class Attention {
+ public:
+  /// Copies the rank's W_UK, transposed. `context` must outlive it. Collective over the group.
+  explicit Attention(const RankContext& context);
+
+  /// Plans the engine's work for `step`, which must stay until the last `run`. Local.
+  void begin(const GroupStep& step);
+
+  /// This rank's columns of the attention of `layer` into `out`. Collective over the group.
+  /// @param x [tokens, hidden], normed
+  void run(std::int64_t layer, const float* x, ColumnGather& out);
+
+  static std::int64_t copied_bytes(const ModelConfig& config, const ModelWeights& weights,
+                                   std::int64_t heads);
+  static std::int64_t cache_bytes(const ModelConfig& config, const ModelLimits& limits);
+  static std::int64_t buffer_bytes(const ModelConfig& config, const ModelLimits& limits,
+                                   const ModelSharding& sharding);
+
+ private:
+  void copy_keys(std::int64_t layer);
+  void project(const AttentionWeights& weights, const float* x);
+  kernels::LinearParams query_layer(const MatrixView& matrix, const float* x,
+                                    std::int64_t x_stride);
+  void take_latents(std::int64_t layer, const float* latents);
+  void rotate(std::int64_t token, float* x) const;
+  void absorb(std::int64_t layer);
+  void write_queries();
+  void project_values(const AttentionWeights& weights);
+  void project_out(const AttentionWeights& weights, const float* values, ColumnGather& out);
+  std::byte* cache_of(std::int64_t layer);
+  std::byte* cache_row(std::int64_t layer, std::int64_t token);
+
+  const RankContext& context_;
+  const AttentionConfig& config_;
+  Range heads_;
+  std::int64_t row_width_;  // of the cache
+
+  AlignedBuffer<std::byte> keys_;      // W_UK, transposed, of this rank's heads
+  std::vector<MatrixView> key_views_;  // [layers, heads]: [kv_lora_rank, qk_nope] each
+  AlignedBuffer<std::byte> cache_;     // [layers][pages][kPageTokens][row_width] of kv_dtype
+
+  ColumnGather latents_;              // [tokens, q_lora_rank + kv_lora_rank + qk_rope]
+  AlignedBuffer<float> normed_;       // the same, normed, the rope part turned
+  AlignedBuffer<float> q_;            // [tokens, heads, qk_nope + qk_rope]
+  AlignedBuffer<float> absorbed_;     // [tokens, heads, kv_lora_rank]; the outputs, too
+  AlignedBuffer<float> lse_;          // [tokens, heads], not used
+  AlignedBuffer<std::byte> queries_;  // [tokens, heads, row_width] of kv_dtype
+  ColumnGather values_;               // [tokens, all heads * v_head_dim]
+  std::vector<kernels::LinearParams> layers_;
+
+  const GroupStep* step_ = nullptr;
+  Batch batch_;
+  std::vector<Piece> pieces_;
+  SplitPlan plan_;
+  kernels::RankInputs inputs_;
+  AlignedBuffer<std::byte> decoder_memory_;
+  std::optional<StridedResults> results_;
+  std::optional<kernels::LocalDecoder> decoder_;
+};
+
+}  // namespace mla::dist

@@ -1,0 +1,45 @@
+#include "dist/model/experts.h"
+
+#include <algorithm>
+
+namespace mla::dist {
+
+Experts::Experts(const RankContext& context) : context_(context), router_(context) {
+  if (context.sharding.groups() == 1) {
+    split_.emplace(context);
+  } else {
+    owned_.emplace(context);
+  }
+  const std::int64_t shared = context.config.moe.shared_intermediate_size;
+  if (shared > 0) shared_.emplace(context, shared);
+}
+
+std::int64_t Experts::buffer_bytes(const ModelConfig& config, const ModelLimits& limits,
+                                   const ModelSharding& sharding) {
+  return Router::buffer_bytes(config, limits) +
+         Mlp::buffer_bytes(config.moe.shared_intermediate_size, limits, sharding) +
+         (sharding.groups() == 1 ? SplitExperts::buffer_bytes(config, limits, sharding)
+                                 : OwnedExperts::buffer_bytes(config, limits, sharding));
+}
+
+void Experts::begin(std::span<const std::int64_t> group_tokens) {
+  if (owned_) owned_->begin(group_tokens);
+}
+
+void Experts::run(const MoeWeights& weights, std::int64_t tokens, const float* x,
+                  ColumnGather& out) {
+  if (shared_) {
+    shared_->run(weights.shared, tokens, x, out);
+  } else {
+    std::fill_n(out.local(), tokens * out.stride(), 0.0F);
+  }
+  router_.route(weights, tokens, x);
+  const MoeConfig& moe = context_.config.moe;
+  sort_pairs(router_.chosen(), moe.top_k, {0, moe.num_experts}, pairs_);
+  const float* const outputs =
+      split_ ? split_->run(weights, pairs_, x, out.columns())
+             : owned_->run(weights, pairs_, router_.chosen(), x, out.columns());
+  router_.add_weighted(pairs_, x, outputs, out.columns(), out.local());
+}
+
+}  // namespace mla::dist

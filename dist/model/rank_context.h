@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "core/model_config.h"
+#include "core/model_weights.h"
+#include "dist/communicator.h"
+#include "dist/model/limits.h"
+#include "dist/model/sharding.h"
+#include "kernels/backend.h"
+#include "kernels/linear.h"
+
+namespace mla::dist {
+
+/// What the blocks of the forward pass share on one rank. Nothing is owned.
+struct RankContext {
+  const ModelConfig& config;
+  const ModelWeights& weights;
+  const ModelSharding& sharding;
+  const ModelLimits& limits;
+  const Communicator& world;
+  const Communicator& group;
+  const kernels::HostBackend& backend;
+  int threads = 1;
+  std::span<std::byte> linear_workspace;
+
+  Range part(std::int64_t size) const { return group_part(sharding, world.rank(), size); }
+
+  void linear(std::span<const kernels::LinearParams> layers) const {
+    kernels::linear(backend, layers, threads, linear_workspace);
+  }
+  void linear(const kernels::LinearParams& layer) const { linear(std::span(&layer, 1)); }
+};
+
+}  // namespace mla::dist

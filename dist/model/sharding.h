@@ -1,0 +1,69 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/model_config.h"
+#include "core/model_weights.h"
+#include "core/range.h"
+
+namespace mla::dist {
+
+/// How a model is spread over the ranks of a job: equal groups of neighbouring ranks. A sequence
+/// lives in one group. The ranks of a group share every layer: each has some of the heads and, of
+/// every other matrix, some of the rows; all have the group's whole cache.
+///
+///   one group ("heads")        every rank works on every token: the least time for a step
+///   groups of one ("requests") a rank keeps its sequences' cache to itself, as data-parallel
+///                              attention does: the most room for caches, the fewest messages
+///
+/// With one group, experts too are cut by rows. With several, an expert lies wholly on one rank of
+/// the job, and tokens of all groups come to it. The head is cut over all ranks by vocabulary.
+struct ModelSharding {
+  int ranks = 1;
+  int group_size = 1;  ///< a divisor of `ranks`
+
+  int groups() const { return ranks / group_size; }
+  int group_of(int rank) const { return rank / group_size; }
+  int rank_in_group(int rank) const { return rank % group_size; }
+
+  friend bool operator==(const ModelSharding&, const ModelSharding&) = default;
+};
+
+/// "heads", "requests" or "groups:G".
+/// @throws InvalidArgument for anything else, and for a G that does not divide `ranks`.
+ModelSharding parse_model_sharding(std::string_view text, int ranks);
+std::string to_string(const ModelSharding& sharding);
+
+/// The part of `size` things that rank `rank` has in its group.
+inline Range group_part(const ModelSharding& sharding, int rank, std::int64_t size) {
+  return even_part(size, sharding.group_size, sharding.rank_in_group(rank));
+}
+
+/// The experts that lie on `rank`, where there are several groups.
+inline Range experts_of(const ModelSharding& sharding, int rank, std::int64_t num_experts) {
+  return even_part(num_experts, sharding.ranks, rank);
+}
+
+/// Rows of a matrix that a rank reads.
+struct UsedRows {
+  MatrixView matrix;
+  Range rows;
+};
+
+/// All that `rank` reads of the weights but the embedding, of which it reads the rows of the tokens
+/// that occur.
+std::vector<UsedRows> used_rows(const ModelConfig& config, const ModelWeights& weights,
+                                const ModelSharding& sharding, int rank);
+
+/// The rows [0, rows) of a matrix that are among `own` of a concatenation in which row 0 is
+/// `first`.
+inline Range rows_within(Range own, std::int64_t first, std::int64_t rows) {
+  return {std::clamp<std::int64_t>(own.begin - first, 0, rows),
+          std::clamp<std::int64_t>(own.end - first, 0, rows)};
+}
+
+}  // namespace mla::dist

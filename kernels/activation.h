@@ -1,0 +1,15 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace mla::kernels {
+
+/// y = x / sqrt(mean of x^2 + eps) * weight, for one row. Sums are in a fixed order. `y` may be
+/// `x`.
+void rms_norm(std::span<const float> x, const float* weight, float eps, float* y) noexcept;
+
+/// gate <- silu(gate) * up, where silu(x) = x / (1 + e^-x).
+void silu_multiply(std::span<float> gate, const float* up) noexcept;
+
+}  // namespace mla::kernels
