@@ -20,6 +20,7 @@ namespace mla::kernels {
 
 class DecodeOperator;
 class ProjectionKernel;
+struct LinearKernel;
 struct OperatorLayout;
 struct OperatorOptions;
 
@@ -125,6 +126,10 @@ class HostBackend : public Backend {
   /// How this backend multiplies by per-head matrices of `dtype`, bf16 or fp16: fp32 in portable
   /// C++ unless it has a kernel of its own.
   virtual const ProjectionKernel& projection_kernel(DType dtype) const;
+
+  /// How this backend computes linear layers: fp32 in portable C++ unless it has a kernel of its
+  /// own.
+  virtual const LinearKernel& linear_kernel() const;
 
   /// The instruction whose rate limits this backend for caches of `dtype`, as "vdpbf16ps zmm".
   virtual std::string_view product_instruction(DType dtype) const = 0;

@@ -8,19 +8,22 @@
 
 namespace mla::kernels {
 
-/// How one backend computes linear layers: functions that live in files with ISA flags.
-struct LinearKernel {
-  /// y[., outputs) of a layer, where `outputs` are some of its own.
-  /// @param packed_x what `pack` made of all rows of x; null if it packs nothing
-  void (*multiply)(const LinearParams& layer, Range outputs, const std::byte* packed_x) noexcept;
+/// Rows of x that a kernel packs together.
+inline constexpr std::int64_t kLinearPanelRows = 8;
 
-  /// Bytes of x, packed, a multiple of 64. Null where x is read as it lies.
-  std::int64_t (*packed_bytes)(std::int64_t rows, std::int64_t cols) = nullptr;
-  /// Whether layers of this type are multiplied by packed x.
-  bool (*packs)(WeightType type) = nullptr;
-  /// Packs the panel `panel` of the rows of x, kPanelRows of them, to its place in `packed_x`.
-  void (*pack)(const LinearParams& layer, std::int64_t panel, std::byte* packed_x) noexcept =
-      nullptr;
+/// How one backend computes linear layers: functions, some of which live in files with ISA flags.
+struct LinearKernel {
+  /// y[., outputs) of a layer, where `outputs` are some of its own, of all its rows.
+  /// @param packed_x all panels of x; null if the kernel packs none for this layer
+  void (*multiply)(const LinearParams& layer, Range outputs,
+                   const std::byte* packed_x) noexcept = nullptr;
+
+  /// Whether layers of this type are multiplied by packed x. Null: none is.
+  bool (*packs)(WeightType type) noexcept = nullptr;
+  /// Bytes of one packed panel, a multiple of 64.
+  std::int64_t (*panel_bytes)(std::int64_t cols) noexcept = nullptr;
+  /// Packs rows of x from `panel` * kLinearPanelRows on.
+  void (*pack)(const LinearParams& layer, std::int64_t panel, std::byte* to) noexcept = nullptr;
 };
 
 }  // namespace mla::kernels

@@ -5,6 +5,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/cpu/scratch.h"
+#include "kernels/linear_kernel.h"
 
 namespace mla::kernels::cpu {
 
@@ -25,6 +26,7 @@ struct CpuKernels {
   std::string (*why_unavailable)() = nullptr;
   CpuKernel bf16;
   CpuKernel fp16;
+  LinearKernel linear;  ///< empty: the one every backend has
 };
 
 /// A backend made of functions that work in a `Scratch`.
@@ -41,6 +43,9 @@ class CpuBackend final : public HostBackend {
   const ProjectionKernel& projection_kernel(DType dtype) const override {
     const auto own = kernel(dtype).projection;
     return own != nullptr ? own() : HostBackend::projection_kernel(dtype);
+  }
+  const LinearKernel& linear_kernel() const override {
+    return kernels_.linear.multiply != nullptr ? kernels_.linear : HostBackend::linear_kernel();
   }
   std::string_view product_instruction(DType dtype) const override {
     return kernel(dtype).product_instruction;

@@ -1,6 +1,6 @@
 # Fails if an object compiled with ISA flags defines a weak function of our own.
 foreach(object IN LISTS OBJECTS)
-  if(NOT object MATCHES "(avx2|avx512|amx)/(decode|products|project_)|emulated_decode")
+  if(NOT object MATCHES "(avx2|avx512|amx)/(decode|linear|products|project_)|emulated_decode")
     continue()
   endif()
   execute_process(COMMAND ${NM} -C ${object} OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)

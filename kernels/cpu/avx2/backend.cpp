@@ -4,6 +4,7 @@
 
 #ifdef MLA_HAVE_AVX2
 #include "kernels/cpu/avx2/decode.h"
+#include "kernels/cpu/avx2/linear.h"
 #endif
 
 namespace mla::kernels::avx2 {
@@ -19,7 +20,7 @@ std::string missing_feature() {
 }
 
 constexpr cpu::CpuKernel kKernel{decode, "vfmadd231ps ymm", run_products};
-constexpr cpu::CpuKernels kKernels{"avx2", missing_feature, kKernel, kKernel};
+constexpr cpu::CpuKernels kKernels{"avx2", missing_feature, kKernel, kKernel, {multiply_linear}};
 
 #else
 

@@ -49,6 +49,23 @@ struct Simd {
     if constexpr (kDType == DType::kFp16) return _mm256_cvtph_ps(bits);
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
   }
+  [[gnu::always_inline]] static Vector widen_e4m3(const std::uint8_t* from) {
+    const __m128i words =
+        _mm_cvtepu8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+    // As fp16, with one more bit of exponent, a number is 2^8 too small.
+    const __m128i halves =
+        _mm_and_si128(_mm_srai_epi16(_mm_slli_epi16(words, 8), 1), _mm_set1_epi16(-0x4001));
+    const __m128i magnitudes = _mm_and_si128(words, _mm_set1_epi16(0x7f));
+    const __m128i nan = _mm_cmpeq_epi16(magnitudes, _mm_set1_epi16(0x7f));
+    return _mm256_cvtph_ps(_mm_or_si128(halves, nan)) * _mm256_set1_ps(256);
+  }
+  /// sums[i] = the sum of the lanes of v[i], in a fixed tree.
+  [[gnu::always_inline]] static void add_lanes(const Vector (&v)[4], float (&sums)[4]) {
+    const Vector v01 = _mm256_unpacklo_ps(v[0], v[1]) + _mm256_unpackhi_ps(v[0], v[1]);
+    const Vector v23 = _mm256_unpacklo_ps(v[2], v[3]) + _mm256_unpackhi_ps(v[2], v[3]);
+    const Vector quarters = _mm256_shuffle_ps(v01, v23, 0x44) + _mm256_shuffle_ps(v01, v23, 0xee);
+    _mm_storeu_ps(sums, _mm256_castps256_ps128(quarters) + _mm256_extractf128_ps(quarters, 1));
+  }
 };
 
 }  // namespace mla::kernels::avx2

@@ -4,6 +4,7 @@
 
 #ifdef MLA_HAVE_AVX512
 #include "kernels/cpu/avx512/decode.h"
+#include "kernels/cpu/avx512/linear.h"
 #include "kernels/cpu/avx512/project.h"
 #endif
 
@@ -31,8 +32,10 @@ constexpr cpu::CpuKernel kBf16Kernel{decode_bf16, "vdpbf16ps zmm", run_bf16_prod
                                      bf16_projection_kernel};
 constexpr cpu::CpuKernel kFp32Kernel{decode_fp32, "vfmadd231ps zmm", run_fp32_products};
 
-constexpr cpu::CpuKernels kBf16{"avx512", missing_for_bf16, kBf16Kernel, kFp32Kernel};
-constexpr cpu::CpuKernels kFp32{"avx512-fp32", missing_for_fp32, kFp32Kernel, kFp32Kernel};
+constexpr LinearKernel kLinear{multiply_linear};
+
+constexpr cpu::CpuKernels kBf16{"avx512", missing_for_bf16, kBf16Kernel, kFp32Kernel, kLinear};
+constexpr cpu::CpuKernels kFp32{"avx512-fp32", missing_for_fp32, kFp32Kernel, kFp32Kernel, kLinear};
 
 #else
 

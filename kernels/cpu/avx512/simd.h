@@ -46,6 +46,24 @@ struct Simd {
     if constexpr (kDType == DType::kFp16) return _mm512_cvtph_ps(bits);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
   }
+  [[gnu::always_inline]] static Vector widen_e4m3(const std::uint8_t* from) {
+    const __m256i words =
+        _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+    // As fp16, with one more bit of exponent, a number is 2^8 too small.
+    const __m256i halves = _mm256_and_si256(_mm256_srai_epi16(_mm256_slli_epi16(words, 8), 1),
+                                            _mm256_set1_epi16(-0x4001));
+    const __mmask16 nan = _mm256_cmpeq_epi16_mask(_mm256_and_si256(words, _mm256_set1_epi16(0x7f)),
+                                                  _mm256_set1_epi16(0x7f));
+    return _mm512_cvtph_ps(_mm256_mask_set1_epi16(halves, nan, 0x7e00)) * _mm512_set1_ps(256);
+  }
+  /// sums[i] = the sum of the lanes of v[i], in a fixed tree.
+  [[gnu::always_inline]] static void add_lanes(const Vector (&v)[4], float (&sums)[4]) {
+    const Vector v01 = _mm512_unpacklo_ps(v[0], v[1]) + _mm512_unpackhi_ps(v[0], v[1]);
+    const Vector v23 = _mm512_unpacklo_ps(v[2], v[3]) + _mm512_unpackhi_ps(v[2], v[3]);
+    const Vector quarters = _mm512_shuffle_ps(v01, v23, 0x44) + _mm512_shuffle_ps(v01, v23, 0xee);
+    const __m256 halves = _mm512_castps512_ps256(quarters) + _mm512_extractf32x8_ps(quarters, 1);
+    _mm_storeu_ps(sums, _mm256_castps256_ps128(halves) + _mm256_extractf128_ps(halves, 1));
+  }
 };
 
 }  // namespace mla::kernels::avx512

@@ -16,6 +16,7 @@ struct VectorTypes<16> {
   using Ints [[gnu::vector_size(16)]] = std::int32_t;
   using Words [[gnu::vector_size(16)]] = std::uint32_t;
   using Halves [[gnu::vector_size(8)]] = std::uint16_t;
+  using Bytes [[gnu::vector_size(4)]] = std::uint8_t;
 };
 template <>
 struct VectorTypes<32> {
@@ -23,6 +24,7 @@ struct VectorTypes<32> {
   using Ints [[gnu::vector_size(32)]] = std::int32_t;
   using Words [[gnu::vector_size(32)]] = std::uint32_t;
   using Halves [[gnu::vector_size(16)]] = std::uint16_t;
+  using Bytes [[gnu::vector_size(8)]] = std::uint8_t;
 };
 template <>
 struct VectorTypes<64> {
@@ -30,6 +32,7 @@ struct VectorTypes<64> {
   using Ints [[gnu::vector_size(64)]] = std::int32_t;
   using Words [[gnu::vector_size(64)]] = std::uint32_t;
   using Halves [[gnu::vector_size(32)]] = std::uint16_t;
+  using Bytes [[gnu::vector_size(16)]] = std::uint8_t;
 };
 
 /// Vectors of kBytes bytes without intrinsics, for the templates of kernels/cpu: on any target the
@@ -76,10 +79,32 @@ struct Simd {
     if constexpr (kDType == DType::kBf16) return floats_of(bits << 16);
     return widen_fp16(bits);
   }
+  [[gnu::always_inline]] static Vector widen_e4m3(const std::uint8_t* from) {
+    Bytes bytes;
+    std::memcpy(&bytes, from, sizeof bytes);
+    const Bits bits = __builtin_convertvector(bytes, Bits);
+    // Exponent and mantissa at their places in a float are a number 2^120 too small.
+    const Bits magnitude = bits & 0x7fU;
+    const Bits scaled = bits_of(floats_of(magnitude << 20) * 0x1p120F);
+    const Bits special = magnitude == 0x7fU ? Bits{} + 0x7fc00000U : Bits{};
+    return floats_of(scaled | special | (bits & 0x80U) << 24);
+  }
+  /// sums[i] = the sum of the lanes of v[i], in a fixed tree.
+  [[gnu::always_inline]] static void add_lanes(const Vector (&v)[4], float (&sums)[4]) {
+    for (int i = 0; i < 4; ++i) {
+      float lanes[kLanes];
+      store(lanes, v[i]);
+      for (int half = kLanes / 2; half > 0; half /= 2) {
+        for (int j = 0; j < half; ++j) lanes[j] += lanes[j + half];
+      }
+      sums[i] = lanes[0];
+    }
+  }
 
  private:
   using Bits = typename VectorTypes<kBytes>::Words;
   using Halves = typename VectorTypes<kBytes>::Halves;
+  using Bytes = typename VectorTypes<kBytes>::Bytes;
   static constexpr float kRounder = 0x1.8p23F;
 
   [[gnu::always_inline]] static Bits bits_of(Vector v) { return reinterpret_cast<Bits>(v); }
