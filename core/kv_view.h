@@ -8,7 +8,8 @@ namespace mla {
 
 /// A paged cache in memory, not owned: element (page, slot, head, d) lies at
 /// `data[page * page_stride + slot * token_stride + head * head_stride + d]`. All offsets are
-/// 64-bit. Elements are the bit patterns of `dtype`.
+/// 64-bit. Elements are the bit patterns of `dtype`. Backends of CPUs take fp32, too (those that
+/// compute in fp32): then an element is two of `data`, and distances count these.
 struct KvView {
   const std::uint16_t* data = nullptr;
   DType dtype = DType::kBf16;

@@ -110,7 +110,7 @@ void Attention::begin(const GroupStep& step) {
   inputs_.pieces.clear();
   if (heads_.empty() || step.sequences.empty()) return;
 
-  const std::int64_t token_elements = heads_.size() * row_width_;
+  const std::int64_t row_words = row_width_ * size_of(batch_.dtype) / 2;
   for (const GroupStep::Sequence& s : step.sequences) {
     Request& request = batch_.requests.emplace_back();
     request.query_len = s.tokens.size();
@@ -118,18 +118,17 @@ void Attention::begin(const GroupStep& step) {
     pieces_.push_back({.request = static_cast<std::int64_t>(pieces_.size()),
                        .heads = {0, heads_.size()},
                        .chunks = {0, batch_.num_chunks(request)}});
-    const std::byte* const q =
-        queries_.data() + s.tokens.begin * token_elements * size_of(batch_.dtype);
+    const std::byte* const q = queries_.data() + s.tokens.begin * heads_.size() * row_words * 2;
     inputs_.pieces.push_back({.block_table = s.pages.data(),
                               .q = reinterpret_cast<const std::uint16_t*>(q),
-                              .q_token_stride = token_elements,
-                              .q_head_stride = row_width_});
+                              .q_token_stride = heads_.size() * row_words,
+                              .q_head_stride = row_words});
   }
   inputs_.kv = {.dtype = batch_.dtype,
                 .page_block_size = kPageTokens,
-                .page_stride = batch_.page_elements(),
-                .token_stride = row_width_,
-                .head_stride = row_width_};
+                .page_stride = kPageTokens * row_words,
+                .token_stride = row_words,
+                .head_stride = row_words};
   plan_ = make_split_plan(batch_, pieces_, context_.threads);
   results_.emplace(batch_);
   results_->write_to({.out = reinterpret_cast<std::byte*>(absorbed_.data()),

@@ -36,12 +36,15 @@ struct Fp32Scheme {
   static constexpr int kSlab = 96;
   static constexpr int kColumn = kBlockTokens * kLanes;  // floats of kv[element / lanes]
 
-  /// `count` elements in fp32, at most all lanes, then zeros.
+  /// Elements [first, end) of a row in fp32, at most all lanes, then zeros.
   template <DType kDType>
-  [[gnu::always_inline]] static Vector widen(const std::uint16_t* from, std::int64_t count) {
-    if (count >= kLanes) return Simd::template widen<kDType>(from);
-    std::uint16_t padded[kLanes] = {};
-    std::memcpy(padded, from, count * sizeof *from);
+  [[gnu::always_inline]] static Vector widen(const std::uint16_t* row, std::int64_t first,
+                                             std::int64_t end) {
+    constexpr std::int64_t kWords = size_of(kDType) / 2;
+    const std::uint16_t* from = row + first * kWords;
+    if (end - first >= kLanes) return Simd::template widen<kDType>(from);
+    std::uint16_t padded[kLanes * kWords] = {};
+    std::memcpy(padded, from, (end - first) * kWords * sizeof *from);
     return Simd::template widen<kDType>(padded);
   }
 
@@ -55,7 +58,7 @@ struct Fp32Scheme {
       float* to = s.q_floats + i / kLanes * d_qk * kLanes + i % kLanes;
       for (std::int64_t k = 0; k < d_qk; k += kLanes) {
         float elements[kLanes];
-        Simd::store(elements, widen<kDType>(from + k, d_qk - k));
+        Simd::store(elements, widen<kDType>(from, k, d_qk));
         for (std::int64_t e = 0; e < kLanes && k + e < d_qk; ++e) {
           to[(k + e) * kLanes] = elements[e];
         }
@@ -65,6 +68,7 @@ struct Fp32Scheme {
 
   static void pack_queries(const DecodeParams& params, std::int64_t groups, const Scratch& s) {
     if (params.kv.dtype == DType::kBf16) return pack_rows<DType::kBf16>(params, groups, s);
+    if (params.kv.dtype == DType::kFp32) return pack_rows<DType::kFp32>(params, groups, s);
     pack_rows<DType::kFp16>(params, groups, s);
   }
 
@@ -74,7 +78,7 @@ struct Fp32Scheme {
     for (std::int64_t k = begin; k < end; k += kLanes) {
       float* to = s.kv + k / kLanes * kColumn;
       for (int t = 0; t < tokens; ++t, to += kLanes) {
-        Simd::store(to, widen<kDType>(s.rows[t] + k, end - k));
+        Simd::store(to, widen<kDType>(s.rows[t], k, end));
       }
     }
   }
@@ -172,6 +176,8 @@ struct Fp32Scheme {
       const std::int64_t end = begin + kSlab < d_qk ? begin + kSlab : d_qk;
       if (params.kv.dtype == DType::kBf16) {
         widen_slab<DType::kBf16>(s, tokens, begin, end);
+      } else if (params.kv.dtype == DType::kFp32) {
+        widen_slab<DType::kFp32>(s, tokens, begin, end);
       } else {
         widen_slab<DType::kFp16>(s, tokens, begin, end);
       }

@@ -13,7 +13,7 @@ Scratch lay_out(std::byte* workspace, const MlaShape& shape, std::int64_t spill_
   Scratch s{};
   s.rows = cut.take<const std::uint16_t*>(kMaxBlockTokens);
   s.ahead = cut.take<const std::uint16_t*>(kMaxBlockTokens);
-  auto* zero_row = cut.take<std::uint16_t>(shape.d_qk);
+  auto* zero_row = cut.take<std::uint16_t>(2 * shape.d_qk);
   s.zero_row = zero_row;
   s.visible = cut.take<std::int32_t>(kMaxRowsPerItem);
   s.rescale = cut.take<float>(kMaxRowsPerItem);
@@ -29,7 +29,7 @@ Scratch lay_out(std::byte* workspace, const MlaShape& shape, std::int64_t spill_
   s.kv = cut.take<float>(round_up(shape.d_qk, 16) * kMaxBlockTokens);
   s.spill = cut.take<float>(spill_floats);
   if (workspace != nullptr) {
-    std::fill_n(zero_row, shape.d_qk, std::uint16_t{0});
+    std::fill_n(zero_row, 2 * shape.d_qk, std::uint16_t{0});
     std::iota(all_rows, all_rows + kMaxRowsPerItem, 0);
   }
   bytes = cut.bytes();

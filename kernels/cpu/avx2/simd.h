@@ -45,6 +45,7 @@ struct Simd {
   }
   template <DType kDType>
   [[gnu::always_inline]] static Vector widen(const std::uint16_t* from) {
+    if constexpr (kDType == DType::kFp32) return load(reinterpret_cast<const float*>(from));
     const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
     if constexpr (kDType == DType::kFp16) return _mm256_cvtph_ps(bits);
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));

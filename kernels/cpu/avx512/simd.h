@@ -42,6 +42,7 @@ struct Simd {
   }
   template <DType kDType>
   [[gnu::always_inline]] static Vector widen(const std::uint16_t* from) {
+    if constexpr (kDType == DType::kFp32) return load(reinterpret_cast<const float*>(from));
     const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
     if constexpr (kDType == DType::kFp16) return _mm512_cvtph_ps(bits);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));

@@ -73,6 +73,11 @@ struct Simd {
   }
   template <DType kDType>
   [[gnu::always_inline]] static Vector widen(const std::uint16_t* from) {
+    if constexpr (kDType == DType::kFp32) {
+      Vector floats;
+      std::memcpy(&floats, from, sizeof floats);
+      return floats;
+    }
     Halves halves;
     std::memcpy(&halves, from, sizeof halves);
     const Bits bits = __builtin_convertvector(halves, Bits);

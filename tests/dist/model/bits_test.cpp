@@ -1,0 +1,126 @@
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <random>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "tests/dist/model/replay.h"
+#include "tests/dist/world.h"
+
+namespace mla::dist {
+namespace {
+
+using Sequences = std::vector<std::vector<std::int32_t>>;
+using Logits = std::map<std::pair<std::int64_t, std::int64_t>, std::vector<float>>;
+
+Sequences random_sequences(const TestModel& model, const std::vector<std::int64_t>& lengths) {
+  std::mt19937 random(11);
+  Sequences sequences;
+  for (const std::int64_t length : lengths) {
+    auto& s = sequences.emplace_back();
+    for (std::int64_t i = 0; i < length; ++i) {
+      s.push_back(static_cast<std::int32_t>(random() % model.config.vocab_size));
+    }
+  }
+  return sequences;
+}
+
+/// The logits of each sequence alone, fed token by token on this rank.
+Logits alone(const TestModel& model, const Sequences& sequences, DType dtype) {
+  static const Communicator self = Communicator::self();
+  Logits logits;
+  Replay replay(self, model, {1, 1}, 1, dtype, sequences);
+  for (std::size_t s = 0; s < sequences.size(); ++s) {
+    for (std::int64_t p = 0; p < static_cast<std::int64_t>(sequences[s].size()); ++p) {
+      replay.step({{static_cast<std::int64_t>(s), {p, p + 1}}},
+                  [&](std::int64_t sequence, std::int64_t position, std::span<const float> row) {
+                    logits[{sequence, position}].assign(row.begin(), row.end());
+                  });
+    }
+  }
+  return logits;
+}
+
+/// Random steps: some sequences, each by a random number of tokens.
+std::vector<std::vector<Part>> random_steps(const Sequences& sequences, unsigned seed) {
+  std::mt19937 random(seed);
+  std::vector<std::int64_t> done(sequences.size());
+  std::vector<std::vector<Part>> steps;
+  for (bool more = true; more;) {
+    more = false;
+    std::vector<Part> step;
+    for (std::size_t s = 0; s < sequences.size(); ++s) {
+      const std::int64_t left = static_cast<std::int64_t>(sequences[s].size()) - done[s];
+      if (left == 0) continue;
+      more = true;
+      if (random() % 3 == 0) continue;
+      const std::int64_t take = std::min<std::int64_t>(
+          left, random() % 2 == 0 ? 1 : 1 + static_cast<std::int64_t>(random() % 150));
+      step.push_back({static_cast<std::int64_t>(s), {done[s], done[s] + take}});
+      done[s] += take;
+    }
+    std::shuffle(step.begin(), step.end(), random);
+    if (!step.empty()) steps.push_back(step);
+  }
+  return steps;
+}
+
+TakeLogits expect_equal(const Logits& expected) {
+  return [&expected](std::int64_t sequence, std::int64_t position, std::span<const float> row) {
+    const std::vector<float>& right = expected.at({sequence, position});
+    EXPECT_EQ(std::memcmp(right.data(), row.data(), row.size_bytes()), 0)
+        << "sequence " << sequence << ", position " << position;
+  };
+}
+
+std::vector<std::string> shardings() {
+  std::vector<std::string> names{"heads", "requests"};
+  if (test_world().size() == 4) names.push_back("groups:2");
+  return names;
+}
+
+void expect_same_bits_everywhere(const TestModel& model, const std::vector<std::int64_t>& lengths,
+                                 DType dtype) {
+  const Sequences sequences = random_sequences(model, lengths);
+  const Logits expected = alone(model, sequences, dtype);
+  unsigned seed = 0;
+  for (const std::string& name : shardings()) {
+    for (const int threads : {1, 3}) {
+      SCOPED_TRACE(name + ", " + std::to_string(threads) + " threads");
+      Replay replay(test_world(), model, parse_model_sharding(name, test_world().size()), threads,
+                    dtype, sequences);
+      for (const auto& step : random_steps(sequences, ++seed)) {
+        replay.step(step, expect_equal(expected));
+      }
+    }
+  }
+}
+
+TEST(ModelBits, DependOnNothingButTheTokensOfASequence) {
+  for (const char* family : {"deepseek_v3", "deepseek_v2_lite", "longcat_flash", "minicpm3"}) {
+    SCOPED_TRACE(family);
+    expect_same_bits_everywhere(tiny_model(family), {40, 3, 130, 65, 1}, DType::kFp16);
+  }
+}
+
+TEST(ModelBits, AreTheSameForContextsOfSeveralChunks) {
+  expect_same_bits_everywhere(tiny_model("deepseek_v3"), {512, 300}, DType::kBf16);
+}
+
+TEST(ModelBits, AreTheSameWithSharedPrefixes) {
+  const TestModel& model = tiny_model("deepseek_v3");
+  Sequences sequences = random_sequences(model, {100, 150});
+  std::copy_n(sequences[0].begin(), 64, sequences[1].begin());
+  const Logits expected = alone(model, sequences, DType::kFp16);
+  Replay replay(test_world(), model, parse_model_sharding("heads", test_world().size()), 2,
+                DType::kFp16, sequences);
+  replay.step({{0, {0, 100}}}, expect_equal(expected));
+  replay.share_prefix(0, 1, 64);
+  replay.step({{1, {64, 150}}}, expect_equal(expected));
+}
+
+}  // namespace
+}  // namespace mla::dist

@@ -1,0 +1,146 @@
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "tests/dist/model/replay.h"
+#include "tests/dist/world.h"
+
+namespace mla::dist {
+namespace {
+
+nlohmann::json read_golden(const TestModel& model) {
+  std::ifstream file(model.folder + "/golden.json");
+  return nlohmann::json::parse(file);
+}
+
+ModelSharding sharding_named(const std::string& name) {
+  return parse_model_sharding(name, test_world().size());
+}
+
+/// The largest difference on this rank between logits and the golden ones of some positions.
+class LogitsCheck {
+ public:
+  explicit LogitsCheck(const nlohmann::json& cases) {
+    for (std::size_t s = 0; s < cases.size(); ++s) {
+      const auto positions = cases[s]["positions"].get<std::vector<std::int64_t>>();
+      for (std::size_t i = 0; i < positions.size(); ++i) {
+        expected_[{static_cast<std::int64_t>(s), positions[i]}] =
+            cases[s]["logits"][i].get<std::vector<float>>();
+      }
+    }
+  }
+  void operator()(std::int64_t sequence, std::int64_t position, std::span<const float> logits) {
+    const auto expected = expected_.find({sequence, position});
+    if (expected == expected_.end()) return;
+    for (std::size_t c = 0; c < logits.size(); ++c) {
+      const float error = std::abs(logits[c] - expected->second[c]);
+      if (!(error <= worst)) worst = error;
+    }
+  }
+  float worst = 0;
+
+ private:
+  std::map<std::pair<std::int64_t, std::int64_t>, std::vector<float>> expected_;
+};
+
+std::vector<std::vector<std::int32_t>> ids_of(const nlohmann::json& cases, const char* key) {
+  std::vector<std::vector<std::int32_t>> ids;
+  for (const auto& c : cases) ids.push_back(c[key].get<std::vector<std::int32_t>>());
+  return ids;
+}
+
+std::vector<Part> whole(const std::vector<std::vector<std::int32_t>>& sequences) {
+  std::vector<Part> parts;
+  for (const auto& s : sequences) {
+    parts.push_back(
+        {static_cast<std::int64_t>(parts.size()), {0, static_cast<std::int64_t>(s.size())}});
+  }
+  return parts;
+}
+
+/// Decodes greedily along the golden tokens, which are taken where two are as likely.
+void expect_golden_tokens(const TestModel& model, const ModelSharding& sharding,
+                          const std::vector<std::vector<std::int32_t>>& prompts,
+                          const std::vector<std::vector<std::int32_t>>& outputs,
+                          const std::vector<std::vector<float>>& margins) {
+  std::vector<std::vector<std::int32_t>> all = prompts;
+  std::size_t longest = 0;
+  for (std::size_t s = 0; s < all.size(); ++s) {
+    all[s].insert(all[s].end(), outputs[s].begin(), outputs[s].end());
+    longest = std::max(longest, outputs[s].size());
+  }
+  Replay replay(test_world(), model, sharding, 2, DType::kFp32, all);
+  std::vector<Part> parts = whole(prompts);
+  for (std::size_t i = 0; i < longest; ++i) {
+    replay.step(parts, [](auto...) {});
+    const auto greedy = replay.model().greedy();
+    std::int64_t row = -1;
+    std::vector<Part> next;
+    for (const Part& part : parts) {
+      row += part.positions.size();
+      const std::int64_t s = part.sequence;
+      if (margins[s][i] > 1e-3) {
+        EXPECT_EQ(greedy[row], outputs[s][i]) << "sequence " << s << ", token " << i;
+      }
+      if (i + 1 < outputs[s].size()) {
+        next.push_back({s, {part.positions.end, part.positions.end + 1}});
+      }
+    }
+    parts = std::move(next);
+  }
+}
+
+class TinyModels : public testing::TestWithParam<const char*> {};
+
+TEST_P(TinyModels, AgreeWithTransformersInLogitsAndTokens) {
+  const TestModel& model = tiny_model(GetParam());
+  const nlohmann::json golden = read_golden(model);
+  for (const char* name : {"heads", "requests"}) {
+    // One by one: with LongRoPE the longest context of a job chooses the frequencies.
+    for (const auto& one : golden["cases"]) {
+      SCOPED_TRACE(name);
+      const nlohmann::json cases{one};
+      const auto prompts = ids_of(cases, "ids");
+      LogitsCheck check(cases);
+      Replay replay(test_world(), model, sharding_named(name), 2, DType::kFp32, prompts);
+      replay.step(whole(prompts), std::ref(check));
+      std::printf("%s %s %g\n", GetParam(), name, check.worst);
+      EXPECT_LE(check.worst, 1e-4);
+      expect_golden_tokens(model, sharding_named(name), prompts, ids_of(cases, "greedy"),
+                           {one["margins"].get<std::vector<float>>()});
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, TinyModels,
+                         testing::Values("deepseek_v2", "deepseek_v2_lite", "deepseek_v3",
+                                         "deepseek_v3_fp8", "glm4_moe_lite", "longcat_flash",
+                                         "minicpm3", "mistral4", "youtu"),
+                         [](const auto& family) { return std::string(family.param); });
+
+TEST(DemoModel, AgreesWithTransformersInLogitsAndTokens) {
+  const TestModel& model = demo_model();
+  const nlohmann::json golden = read_golden(model);
+  const auto texts = ids_of(golden["logits"], "ids");
+  for (const DType dtype : {DType::kFp32, DType::kFp16, DType::kBf16}) {
+    LogitsCheck check(golden["logits"]);
+    Replay replay(test_world(), model, sharding_named("heads"), 2, dtype, texts);
+    replay.step(whole(texts), std::ref(check));
+    std::printf("demo %d %g\n", static_cast<int>(dtype), check.worst);
+    EXPECT_LE(check.worst, dtype == DType::kFp16 ? 2e-3 : 5e-2);
+  }
+  std::vector<std::vector<float>> margins;
+  for (const auto& c : golden["greedy"]) {
+    margins.emplace_back(c["output_ids"].size(), c["min_top2_margin"].get<float>());
+  }
+  expect_golden_tokens(model, sharding_named("heads"), ids_of(golden["greedy"], "prompt_ids"),
+                       ids_of(golden["greedy"], "output_ids"), margins);
+}
+
+}  // namespace
+}  // namespace mla::dist
