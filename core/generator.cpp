@@ -34,13 +34,13 @@ Block random_block(std::uint64_t key, std::int64_t first_word) {
   return std::bit_cast<Block>(words);
 }
 
-/// `convert` makes the bit pattern of an element.
-template <class Convert>
+/// `convert` makes an element, or its bit pattern.
+template <class Convert, class T>
 void generate(std::uint64_t key, std::int64_t first, float scale, Convert convert,
-              std::span<std::uint16_t> out) {
+              std::span<T> out) {
   while (!out.empty()) {
     const Block block = random_block(key, first / kPerWord);
-    std::array<std::uint16_t, kBlockElements> converted;
+    std::array<T, kBlockElements> converted;
     for (std::int64_t i = 0; i < kBlockElements; ++i) {
       converted[i] = convert(static_cast<float>(block[i]) * scale);
     }
@@ -53,12 +53,21 @@ void generate(std::uint64_t key, std::int64_t first, float scale, Convert conver
   }
 }
 
+std::uint64_t key_of(std::uint64_t seed, GeneratedTensor tensor, std::uint64_t block) {
+  return mix(mix(seed + kGolden * static_cast<std::uint64_t>(tensor)) + kGolden * block);
+}
+
+/// e4m3 with an exponent field of 4 to 7, from the low 6 bits of a random integer.
+std::uint8_t fp8_of(float random) {
+  const auto bits = static_cast<std::uint32_t>(static_cast<std::int32_t>(random));
+  return static_cast<std::uint8_t>((bits & 0x20u) << 2 | 0x20u | (bits & 0x1fu));
+}
+
 }  // namespace
 
 void generate_elements(std::uint64_t seed, GeneratedTensor tensor, std::int64_t block,
                        std::int64_t first, DType dtype, std::span<std::uint16_t> out) {
-  const std::uint64_t key = mix(mix(seed + kGolden * static_cast<std::uint64_t>(tensor)) +
-                                kGolden * static_cast<std::uint64_t>(block));
+  const std::uint64_t key = key_of(seed, tensor, static_cast<std::uint64_t>(block));
   const float scale = 0x1p-15f * (tensor == GeneratedTensor::kKvCache ? 0.25f : 1.0f);
   if (dtype == DType::kFp16) {
     generate(
@@ -66,6 +75,32 @@ void generate_elements(std::uint64_t seed, GeneratedTensor tensor, std::int64_t 
   } else {
     generate(
         key, first, scale, [](float x) { return to_bf16(x).bits; }, out);
+  }
+}
+
+void generate_weights(std::uint64_t seed, std::uint64_t tensor, std::int64_t first,
+                      std::int64_t count, float bound, WeightType type, void* out) {
+  const std::uint64_t key = key_of(seed, GeneratedTensor::kWeights, tensor);
+  const auto size = static_cast<std::size_t>(count);
+  const float scale = 0x1p-15f * bound;
+  switch (type) {
+    case WeightType::kFp32:
+      generate(
+          key, first, scale, [](float x) { return x; }, std::span(static_cast<float*>(out), size));
+      break;
+    case WeightType::kBf16:
+      generate(
+          key, first, scale, [](float x) { return to_bf16(x).bits; },
+          std::span(static_cast<std::uint16_t*>(out), size));
+      break;
+    case WeightType::kFp16:
+      generate(
+          key, first, scale, [](float x) { return to_fp16(x).bits; },
+          std::span(static_cast<std::uint16_t*>(out), size));
+      break;
+    case WeightType::kFp8E4m3:
+      generate(key, first, 1.0f, fp8_of, std::span(static_cast<std::uint8_t*>(out), size));
+      break;
   }
 }
 

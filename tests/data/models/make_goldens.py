@@ -239,7 +239,12 @@ def make(name, recipe):
     for length in recipe.get("prompts", [5, 90]):
         ids = torch.randint(2, config.vocab_size, (length,), generator=generator).tolist()
         cases.append(case(model, ids))
-    (folder / "golden.json").write_text(json.dumps(dict(family=config_dict["model_type"], cases=cases)) + "\n")
+    layer = model.model.layers[0]
+    attention = layer.self_attn[0] if isinstance(layer.self_attn, torch.nn.ModuleList) else layer.self_attn
+    rope = model.model.rotary_emb  # as the longest case left it
+    golden = dict(family=config_dict["model_type"], softmax_scale=attention.scaling,
+                  attention_factor=rope.attention_scaling, inv_freq=rope.inv_freq.tolist(), cases=cases)
+    (folder / "golden.json").write_text(json.dumps(golden) + "\n")
     size = sum(path.stat().st_size for path in folder.iterdir())
     margin = min(min(c["margins"]) for c in cases)
     spread = torch.tensor(cases[-1]["logits"]).std()
