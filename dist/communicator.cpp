@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <limits>
 #include <new>
+#include <numeric>
 #include <utility>
 
 namespace mla::dist {
@@ -120,6 +121,23 @@ void Communicator::broadcast(std::vector<std::byte>& bytes, int root) const {
 void Communicator::all_gather_bytes(const void* mine, void* all, std::size_t bytes) const {
   const auto count = static_cast<int>(bytes);
   check_mpi(MPI_Allgather(mine, count, MPI_BYTE, all, count, MPI_BYTE, comm_), "MPI_Allgather");
+}
+
+std::vector<std::vector<std::byte>> Communicator::gather(std::span<const std::byte> mine) const {
+  const auto size = static_cast<int>(mine.size());
+  const std::vector<int> sizes = all_gather(size);
+  std::vector<int> offsets(sizes.size());
+  std::exclusive_scan(sizes.begin(), sizes.end(), offsets.begin(), 0);
+  std::vector<std::byte> all(rank_ == 0 ? static_cast<std::size_t>(offsets.back() + sizes.back())
+                                        : 0);
+  check_mpi(MPI_Gatherv(mine.data(), size, MPI_BYTE, all.data(), sizes.data(), offsets.data(),
+                        MPI_BYTE, 0, comm_),
+            "MPI_Gatherv");
+  std::vector<std::vector<std::byte>> parts;
+  for (std::size_t r = 0; rank_ == 0 && r < sizes.size(); ++r) {
+    parts.emplace_back(all.begin() + offsets[r], all.begin() + offsets[r] + sizes[r]);
+  }
+  return parts;
 }
 
 void Communicator::together(const std::function<void()>& work) const {

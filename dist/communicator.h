@@ -66,6 +66,16 @@ class Communicator {
     return all;
   }
 
+  /// Every rank's values, as many on each, by rank: all.size() == size() * mine.size(). Collective.
+  template <class T>
+  void all_gather(std::span<const T> mine, std::span<T> all) const {
+    static_assert(std::is_trivially_copyable_v<T>);
+    all_gather_bytes(mine.data(), all.data(), mine.size_bytes());
+  }
+
+  /// Rank 0 gets every rank's bytes, by rank; the others nothing. Collective.
+  std::vector<std::vector<std::byte>> gather(std::span<const std::byte> mine) const;
+
   /// Runs `work` on every rank. If it threw on any, all ranks throw a CollectiveError with the
   /// message of the lowest such rank. Collective.
   void together(const std::function<void()>& work) const;

@@ -12,6 +12,8 @@ namespace {
 
 using nlohmann::json;
 
+constexpr int kMaxConfigDepth = 16;
+
 std::string number_text(double x) {
   std::ostringstream stream;
   stream << x;
@@ -20,32 +22,18 @@ std::string number_text(double x) {
 
 }  // namespace
 
-std::string shown(const json& value) {
-  constexpr std::size_t kMost = 60;
-  if (value.is_object()) return "an object";
-  if (value.is_array()) return "an array of " + std::to_string(value.size());
-  std::string text = value.dump(-1, ' ', true, json::error_handler_t::replace);
-  if (text.size() > kMost) text = text.substr(0, kMost) + "...";
-  return text;
-}
-
 json parse_json_object(std::string_view text, const std::string& name) {
-  json parsed = json::parse(text, nullptr, false);
-  if (parsed.is_discarded()) throw FormatError(name, "no valid JSON", "a JSON object");
+  json parsed = parse_json(text, name, kMaxConfigDepth);
   if (!parsed.is_object()) throw FormatError(name, shown(parsed), "a JSON object");
   return parsed;
 }
 
 json read_json_object(const std::filesystem::path& path, std::int64_t most_bytes) {
-  const MappedFile file(path);
-  const std::string name = "file '" + path.string() + "'";
-  const auto size = static_cast<std::int64_t>(file.bytes().size());
-  if (size > most_bytes) {
-    throw FormatError(name, std::to_string(size) + " bytes",
-                      "at most " + std::to_string(most_bytes));
+  json parsed = parse_json_file(path, static_cast<std::size_t>(most_bytes), kMaxConfigDepth);
+  if (!parsed.is_object()) {
+    throw FormatError("file '" + path.string() + "'", shown(parsed), "a JSON object");
   }
-  const auto* const text = reinterpret_cast<const char*>(file.bytes().data());
-  return parse_json_object({text, file.bytes().size()}, name);
+  return parsed;
 }
 
 bool Fields::has(const std::string& key) {

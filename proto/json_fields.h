@@ -10,12 +10,11 @@
 
 #include <nlohmann/json.hpp>
 
+#include "proto/json_reader.h"
+
 namespace mla::proto {
 
 // For .cpp files of this folder alone: the JSON library makes for slow compiling.
-
-/// A value as an error shows it: on one line, not too long, objects and arrays by their kind.
-std::string shown(const nlohmann::json& value);
 
 /// The object in a file of at most `most_bytes`. @throws FormatError naming the file if it is
 /// missing, too large, or no JSON object.

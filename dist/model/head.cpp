@@ -1,7 +1,6 @@
 #include "dist/model/head.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "kernels/activation.h"
 
@@ -17,8 +16,6 @@ Head::Head(const RankContext& context) : context_(context) {
   normed_ = AlignedBuffer<float>(rows * hidden);
   hidden_ = AlignedBuffer<float>(rows * hidden);
   logits_ = AlignedBuffer<float>(rows * own_vocab);
-  best_ = AlignedBuffer<float>(rows * 2);
-  all_best_ = AlignedBuffer<float>(ranks * rows * 2);
   to_send_ = AlignedBuffer<float>(rows * own_vocab);
   received_ = AlignedBuffer<float>(own_rows * vocab);
   whole_ = AlignedBuffer<float>(own_rows * vocab);
@@ -26,9 +23,9 @@ Head::Head(const RankContext& context) : context_(context) {
 
 std::int64_t Head::buffer_bytes(const ModelConfig& config, const ModelLimits& limits, int ranks) {
   const std::int64_t own_rows = ceil_div(limits.max_logits, ranks);
-  return 4 * (limits.max_logits * (2 * config.hidden_size + 2 * ceil_div(config.vocab_size, ranks) +
-                                   2 * (ranks + 1)) +
-              own_rows * 2 * config.vocab_size);
+  return 4 *
+         (limits.max_logits * (2 * config.hidden_size + 2 * ceil_div(config.vocab_size, ranks)) +
+          own_rows * 2 * config.vocab_size);
 }
 
 void Head::begin(const StepBatch& batch) {
@@ -73,27 +70,22 @@ void Head::run(std::span<const std::int64_t> wanted, const float* hidden) {
                    .y_stride = own.size()});
 }
 
-std::span<const std::int32_t> Head::greedy() {
-  const int ranks = context_.sharding.ranks;
+std::span<const LargestLogit> Head::largest() {
   const Range own = vocabulary_of(context_.world.rank());
-  for (std::int64_t i = 0; i < rows(); ++i) {
-    const float* const row = logits_.data() + rows_[i] * own.size();
-    const float* const best = std::max_element(row, row + own.size());
-    best_.data()[2 * i] = own.empty() ? -std::numeric_limits<float>::infinity() : *best;
-    best_.data()[2 * i + 1] = static_cast<float>(own.begin + (best - row));
+  const auto own_vocab = static_cast<std::size_t>(own.size());
+  const auto count = static_cast<std::size_t>(rows());
+  std::vector<LargestLogit> mine(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    mine[i] = largest_logit({logits_.data() + rows_[i] * own_vocab, own_vocab},
+                            static_cast<std::int32_t>(own.begin));
   }
-  const std::vector<std::int64_t> counts(static_cast<std::size_t>(ranks), rows());
-  gather_rows(context_.world, counts, 2, best_.data(), all_best_.data());
-  greedy_.clear();
-  for (std::int64_t i = 0; i < rows(); ++i) {
-    const float* best = all_best_.data() + 2 * i;
-    for (int r = 1; r < ranks; ++r) {
-      const float* const other = all_best_.data() + 2 * (r * rows() + i);
-      if (other[0] > best[0]) best = other;
-    }
-    greedy_.push_back(static_cast<std::int32_t>(best[1]));
+  std::vector<LargestLogit> of_ranks(count * static_cast<std::size_t>(context_.sharding.ranks));
+  context_.world.all_gather(std::span<const LargestLogit>(mine), std::span(of_ranks));
+  largest_.assign(count, {});
+  for (std::size_t i = 0; i < of_ranks.size(); ++i) {
+    largest_[i % count] = larger(largest_[i % count], of_ranks[i]);
   }
-  return greedy_;
+  return largest_;
 }
 
 std::span<const float> Head::logits() {

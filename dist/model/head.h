@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/aligned_buffer.h"
+#include "core/sampler.h"
 #include "dist/model/gather.h"
 #include "dist/model/group_step.h"
 #include "dist/model/rank_context.h"
@@ -28,9 +29,8 @@ class Head {
 
   std::int64_t rows() const { return static_cast<std::int64_t>(rows_.size()); }
 
-  /// The most likely token of each row, on all ranks; of equal ones the lowest. Collective over the
-  /// job.
-  std::span<const std::int32_t> greedy();
+  /// The largest logit of each row, on all ranks. Collective over the job.
+  std::span<const LargestLogit> largest();
 
   /// All logits of the rows even_part(rows(), ranks, rank): [own rows, vocab_size]. Collective over
   /// the job.
@@ -48,15 +48,13 @@ class Head {
   std::vector<std::int64_t> rank_counts_;  // [ranks]: rows that each contributes
   Range contributed_;                      // of the group's rows: what this rank does
 
-  AlignedBuffer<float> normed_;       // [rows of the group, hidden_size]
-  AlignedBuffer<float> hidden_;       // [rows, hidden_size]
-  AlignedBuffer<float> logits_;       // [rows, own part of the vocabulary]
-  AlignedBuffer<float> best_;         // [rows, 2]: value, token
-  AlignedBuffer<float> all_best_;     // [ranks, rows, 2]
-  std::vector<std::int32_t> greedy_;  // [rows]
-  AlignedBuffer<float> received_;     // by rank: [own rows, its vocabulary]
-  AlignedBuffer<float> to_send_;      // [rows, own part of the vocabulary], by rank
-  AlignedBuffer<float> whole_;        // [own rows, vocab_size]
+  AlignedBuffer<float> normed_;        // [rows of the group, hidden_size]
+  AlignedBuffer<float> hidden_;        // [rows, hidden_size]
+  AlignedBuffer<float> logits_;        // [rows, own part of the vocabulary]
+  std::vector<LargestLogit> largest_;  // [rows]
+  AlignedBuffer<float> received_;      // by rank: [own rows, its vocabulary]
+  AlignedBuffer<float> to_send_;       // [rows, own part of the vocabulary], by rank
+  AlignedBuffer<float> whole_;         // [own rows, vocab_size]
 };
 
 }  // namespace mla::dist

@@ -62,7 +62,7 @@ class Model {
   void step(const StepBatch& batch);
 
   /// Of the last step, as `Head` describes them. Collective.
-  std::span<const std::int32_t> greedy() { return head_.greedy(); }
+  std::span<const LargestLogit> largest() { return head_.largest(); }
   std::span<const float> logits() { return head_.logits(); }
   std::int64_t num_logits() const { return head_.rows(); }
 

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "core/sampler.h"
+#include "dist/communicator.h"
+#include "dist/model/model.h"
+#include "dist/model/step_batch.h"
+
+namespace mla::dist {
+
+/// What to make of one row of logits.
+struct RowRequest {
+  SamplingParams sampling;
+  SampleCounter counter;
+  std::vector<std::int32_t> banned;   ///< tokens that may not be chosen
+  std::optional<std::int32_t> given;  ///< the next token is known: only its logprob is wanted
+  std::optional<std::int64_t> top_logprobs;  ///< none: no logprobs
+
+  /// Whether the largest logit is all that it takes.
+  bool is_plain() const {
+    return sampling.temperature == 0 && banned.empty() && !given && !top_logprobs;
+  }
+};
+
+/// What came of a row of logits.
+struct RowChoice {
+  std::int32_t token = 0;
+  std::vector<TokenLogprob> logprobs;  ///< if wanted: the token's, then the likeliest
+  bool failed = false;                 ///< the logits were no numbers; the rest has no meaning
+};
+
+/// A model that does on all ranks what rank 0 says.
+///
+///   rank 0         step(...)  step(...)  ...  stop()
+///   other ranks    follow() ----------------------->
+///
+/// Rank 0 knows sequences, pages and sampling parameters; the others are sent what a step needs.
+/// Rows of logits are shared by the ranks, each of which chooses the tokens of its own.
+class ModelJob {
+ public:
+  /// Both must outlive it.
+  ModelJob(const Communicator& world, Model& model) : world_(world), model_(model) {}
+
+  /// Computes `batch` and chooses a token for every row of logits, `rows` of them in the batch's
+  /// order. On rank 0, while the others follow.
+  /// @throws InvalidArgument as Model::step does; the followers go on following.
+  std::vector<RowChoice> step(const StepBatch& batch, std::span<const RowRequest> rows);
+
+  /// Lets the others go. On rank 0.
+  void stop();
+
+  /// Does what rank 0 says until it stops. On the other ranks.
+  void follow();
+
+ private:
+  std::vector<RowChoice> run(const StepBatch& batch, std::span<const RowRequest> rows);
+  std::vector<RowChoice> choose_own(std::span<const RowRequest> rows);
+  RowChoice choose(const RowRequest& row, std::span<const float> logits);
+  std::span<const float> allowed(const RowRequest& row, std::span<const float> logits);
+
+  const Communicator& world_;
+  Model& model_;
+  Sampler sampler_;
+  std::vector<float> allowed_;
+};
+
+}  // namespace mla::dist
