@@ -22,13 +22,13 @@ void rms_norm(std::span<const float> x, const float* weight, float eps, float* y
   for (std::size_t i = 0; i < x.size(); ++i) y[i] = weight[i] * (x[i] * scale);
 }
 
-void silu_multiply(std::span<float> gate, const float* up) noexcept {
+void silu_multiply(std::span<const float> gate, const float* up, float* y) noexcept {
   constexpr float kLog2E = 0x1.715476p+0F;
   for (std::size_t i = 0; i < gate.size(); ++i) {
     const float x = gate[i];
     const float e = exp2_exact((x < 0 ? x : -x) * kLog2E);
     const float sigmoid = x < 0 ? e / (1.0F + e) : 1.0F / (1.0F + e);
-    gate[i] = x * sigmoid * up[i];
+    y[i] = x * sigmoid * up[i];
   }
 }
 

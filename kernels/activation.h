@@ -9,7 +9,7 @@ namespace mla::kernels {
 /// `x`.
 void rms_norm(std::span<const float> x, const float* weight, float eps, float* y) noexcept;
 
-/// gate <- silu(gate) * up, where silu(x) = x / (1 + e^-x).
-void silu_multiply(std::span<float> gate, const float* up) noexcept;
+/// y = silu(gate) * up, where silu(x) = x / (1 + e^-x). `y` may be `gate`.
+void silu_multiply(std::span<const float> gate, const float* up, float* y) noexcept;
 
 }  // namespace mla::kernels

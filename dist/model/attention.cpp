@@ -21,12 +21,13 @@ std::int64_t kv_b_row(const AttentionConfig& a, std::int64_t head) {
   return head * (a.qk_nope_head_dim + a.v_head_dim);
 }
 
-/// y[rows, own] += bias, whose element 0 belongs to column `first`.
-void add_bias(const std::vector<float>& bias, std::int64_t first, Range own, std::int64_t rows,
-              float* y) {
+/// Adds the bias to this rank's columns of y, of which column `first` gets its element 0.
+void add_bias(const std::vector<float>& bias, std::int64_t first, std::int64_t rows,
+              ColumnGather& y) {
+  const Range own = y.columns();
   const Range part = rows_within(own, first, static_cast<std::int64_t>(bias.size()));
   for (std::int64_t row = 0; row < rows; ++row) {
-    float* const to = y + row * own.size() + first - own.begin;
+    float* const to = y.local() + row * y.stride() + first - own.begin;
     for (std::int64_t i = part.begin; i < part.end; ++i) to[i] += bias[i];
   }
 }
@@ -179,8 +180,8 @@ void Attention::project(const AttentionWeights& weights, const float* x) {
   if (config_.q_lora_rank == 0)
     layers_.push_back(query_layer(weights.q, x, context_.config.hidden_size));
   context_.linear(layers_);
-  add_bias(weights.q_a_bias, 0, own, tokens, latents_.local());
-  add_bias(weights.kv_a_bias, config_.q_lora_rank, own, tokens, latents_.local());
+  add_bias(weights.q_a_bias, 0, tokens, latents_);
+  add_bias(weights.kv_a_bias, config_.q_lora_rank, tokens, latents_);
 }
 
 kernels::LinearParams Attention::query_layer(const MatrixView& matrix, const float* x,
@@ -282,7 +283,7 @@ void Attention::project_out(const AttentionWeights& weights, const float* values
                    .x_stride = weights.o.cols,
                    .y = out.local(),
                    .y_stride = out.stride()});
-  add_bias(weights.o_bias, 0, out.columns(), step_->tokens(), out.local());
+  add_bias(weights.o_bias, 0, step_->tokens(), out);
 }
 
 std::byte* Attention::cache_of(std::int64_t layer) {

@@ -31,7 +31,8 @@ void copy_inputs(const ExpertPairs& pairs, std::int64_t hidden, const float* x,
 
 void activate_experts(const RankContext& context, const MoeWeights& weights,
                       const ExpertPairs& pairs, const float* inputs, Range outputs, float* gate,
-                      float* up, std::vector<kernels::LinearParams>& layers) {
+                      float* up, float* y, std::int64_t y_stride,
+                      std::vector<kernels::LinearParams>& layers) {
   layers.clear();
   for (std::int64_t e = pairs.experts.begin; e < pairs.experts.end; ++e) {
     const Range rows = pairs.pairs_of(e);
@@ -40,7 +41,7 @@ void activate_experts(const RankContext& context, const MoeWeights& weights,
     layers.push_back(layer_of(weights.experts[e].up, outputs, rows, inputs, up));
   }
   context.linear(layers);
-  activate(pairs.size(), outputs.size(), context.threads, gate, up);
+  activate(pairs.size(), outputs.size(), context.threads, gate, up, y, y_stride);
 }
 
 void project_experts(const RankContext& context, const MoeWeights& weights,

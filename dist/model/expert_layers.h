@@ -13,14 +13,15 @@ namespace mla::dist {
 void copy_inputs(const ExpertPairs& pairs, std::int64_t hidden, const float* x,
                  std::int64_t x_stride, int threads, float* to);
 
-/// gate[pairs, outputs] <- silu(gate x) * up x by each pair's expert, for the rows `outputs` of its
+/// y[pairs, outputs] <- silu(gate x) * up x by each pair's expert, for the rows `outputs` of its
 /// matrices.
 /// @param inputs [pairs, hidden]
-/// @param up scratch of the size of `gate`
+/// @param gate,up scratch [pairs, outputs]; `y` may be `gate` if it has no gaps
 /// @param layers scratch
 void activate_experts(const RankContext& context, const MoeWeights& weights,
                       const ExpertPairs& pairs, const float* inputs, Range outputs, float* gate,
-                      float* up, std::vector<kernels::LinearParams>& layers);
+                      float* up, float* y, std::int64_t y_stride,
+                      std::vector<kernels::LinearParams>& layers);
 
 /// y[pairs, columns] <- the rows `columns` of each pair's down matrix, times activations
 /// [pairs, intermediate].

@@ -31,7 +31,9 @@ void Experts::run(const MoeWeights& weights, std::int64_t tokens, const float* x
   if (shared_) {
     shared_->run(weights.shared, tokens, x, out);
   } else {
-    std::fill_n(out.local(), tokens * out.stride(), 0.0F);
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      std::fill_n(out.local() + t * out.stride(), out.columns().size(), 0.0F);
+    }
   }
   router_.route(weights, tokens, x);
   const MoeConfig& moe = context_.config.moe;
@@ -39,7 +41,7 @@ void Experts::run(const MoeWeights& weights, std::int64_t tokens, const float* x
   const float* const outputs =
       split_ ? split_->run(weights, pairs_, x, out.columns())
              : owned_->run(weights, pairs_, router_.chosen(), x, out.columns());
-  router_.add_weighted(pairs_, x, outputs, out.columns(), out.local());
+  router_.add_weighted(pairs_, x, outputs, out);
 }
 
 }  // namespace mla::dist

@@ -30,32 +30,66 @@ struct MpiCounts {
 
 ColumnGather::ColumnGather(const Communicator& group, std::int64_t max_rows, std::int64_t width,
                            std::int64_t unit)
-    : group_(group), width_(width), unit_(unit), local_(max_rows * columns().size()) {
-  for (int r = 0; r < group.size(); ++r) sizes_.push_back(columns_of(r).size());
+    : group_(group), width_(width), unit_(unit) {
+  if (group.size() > 1 && group.node().size() == group.size()) {
+    share(max_rows);
+    return;
+  }
+  local_ = AlignedBuffer<float>(max_rows * columns().size());
   if (group.size() == 1) return;
+  for (int r = 0; r < group.size(); ++r) sizes_.push_back(columns_of(r).size());
   received_ = AlignedBuffer<float>(max_rows * width);
   whole_ = AlignedBuffer<float>(max_rows * width);
 }
 
+ColumnGather::~ColumnGather() {
+  if (!is_shared()) return;
+  MPI_Win_unlock_all(window_);
+  MPI_Win_free(&window_);
+}
+
 std::int64_t ColumnGather::bytes(std::int64_t max_rows, std::int64_t width, int ranks) {
-  const std::int64_t local = ceil_div(width, ranks);
-  return max_rows * (ranks == 1 ? local : local + 2 * width) * 4;
+  return max_rows * (ranks == 1 ? width : ceil_div(width, ranks) + 2 * width) * 4;
+}
+
+void ColumnGather::share(std::int64_t max_rows) {
+  const MPI_Aint bytes = group_.rank() == 0 ? 2 * max_rows * width_ * 4 : 0;
+  void* memory = nullptr;
+  check_mpi(MPI_Win_allocate_shared(bytes, sizeof(float), MPI_INFO_NULL, group_.handle(), &memory,
+                                    &window_),
+            "MPI_Win_allocate_shared");
+  MPI_Aint size = 0;
+  int unit_bytes = 0;
+  check_mpi(MPI_Win_shared_query(window_, 0, &size, &unit_bytes, &memory), "MPI_Win_shared_query");
+  check_mpi(MPI_Win_lock_all(MPI_MODE_NOCHECK, window_), "MPI_Win_lock_all");
+  shared_[0] = static_cast<float*>(memory);
+  shared_[1] = shared_[0] + max_rows * width_;
 }
 
 const float* ColumnGather::gather(std::int64_t rows) {
-  const int ranks = group_.size();
-  if (ranks == 1) return local_.data();
-  gather_rows(group_, sizes_, rows, local_.data(), rows == 1 ? whole_.data() : received_.data());
-  if (rows == 1) return whole_.data();
+  if (group_.size() == 1) return local_.data();
+  if (!is_shared()) {
+    receive(rows);
+    return whole_.data();
+  }
+  check_mpi(MPI_Win_sync(window_), "MPI_Win_sync");
+  group_.barrier();
+  check_mpi(MPI_Win_sync(window_), "MPI_Win_sync");
+  turn_ = 1 - turn_;
+  return shared_[1 - turn_];
+}
 
+void ColumnGather::receive(std::int64_t rows) {
+  // One row comes as it is wanted; of several, each rank's come together.
+  gather_rows(group_, sizes_, rows, local_.data(), rows == 1 ? whole_.data() : received_.data());
+  if (rows == 1) return;
   const float* from = received_.data();
-  for (int r = 0; r < ranks; ++r) {
+  for (int r = 0; r < group_.size(); ++r) {
     const Range columns = columns_of(r);
     for (std::int64_t row = 0; row < rows; ++row, from += columns.size()) {
       std::copy_n(from, columns.size(), whole_.data() + row * width_ + columns.begin);
     }
   }
-  return whole_.data();
 }
 
 void gather_rows(const Communicator& comm, std::span<const std::int64_t> counts,

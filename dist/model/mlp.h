@@ -26,11 +26,13 @@ class Mlp {
 
  private:
   const RankContext& context_;
-  ColumnGather activations_;  // [tokens, intermediate]
-  AlignedBuffer<float> up_;   // [tokens, own part of intermediate]
+  ColumnGather activations_;   // [tokens, intermediate]
+  AlignedBuffer<float> gate_;  // [tokens, own part of intermediate]
+  AlignedBuffer<float> up_;    // [tokens, own part of intermediate]
 };
 
-/// gate[rows * width] <- silu(gate) * up, on `threads` threads.
-void activate(std::int64_t rows, std::int64_t width, int threads, float* gate, const float* up);
+/// y[rows, width] <- silu(gate) * up, both without gaps, on `threads` threads.
+void activate(std::int64_t rows, std::int64_t width, int threads, const float* gate,
+              const float* up, float* y, std::int64_t y_stride);
 
 }  // namespace mla::dist

@@ -59,6 +59,7 @@ RankContext Model::prepared_context() {
 
 void Model::step(const StepBatch& batch) {
   check_step(batch, config_, options_.sharding, options_.limits);
+  prepare_embedding(batch);
   make_group_step(config_, inv_freq_, batch, options_.sharding.group_of(world_.rank()), step_);
   attention_.begin(step_);
   if (experts_) experts_->begin(tokens_of_groups(batch, options_.sharding.groups()));
@@ -105,16 +106,24 @@ void Model::feed_forward(std::int64_t layer) {
   }
 }
 
-void Model::embed() {
-  const MatrixView& embedding = weights_.embedding;
-  for (std::int64_t t = 0; t < step_.tokens(); ++t) {
-    const std::int32_t id = step_.ids[t];
-    if (!embedded_[id]) {
-      if (weights_.storage != nullptr) weights_.storage->prepare(embedding, {id, id + 1});
+/// Rows of the embedding are made ready when their token first occurs, on all ranks at the same
+/// time, so that all meet the same error.
+void Model::prepare_embedding(const StepBatch& batch) {
+  if (weights_.storage == nullptr) return;
+  for (const StepSequence& s : batch.sequences) {
+    for (const std::int32_t id : s.tokens) {
+      if (embedded_[id]) continue;
+      weights_.storage->prepare(weights_.embedding, {id, id + 1});
       embedded_[id] = true;
     }
+  }
+}
+
+void Model::embed() {
+#pragma omp parallel for schedule(static) num_threads(options_.threads) if (step_.tokens() > 1)
+  for (std::int64_t t = 0; t < step_.tokens(); ++t) {
     float* const row = hidden_.data() + t * config_.hidden_size;
-    kernels::widen_row(embedding, id, row);
+    kernels::widen_row(weights_.embedding, step_.ids[t], row);
     for (std::int64_t c = 0; c < config_.hidden_size; ++c) row[c] *= config_.embedding_scale;
   }
 }

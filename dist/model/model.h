@@ -58,7 +58,7 @@ class Model {
   /// the same on all ranks. Collective.
   /// @throws InvalidArgument on all ranks for a batch that exceeds the limits or names tokens or
   ///         pages that do not exist; the cache is then unchanged.
-  /// @throws FormatError on this rank alone if a row of the embedding is not finite.
+  /// @throws FormatError on all ranks if a row of the embedding is not finite.
   void step(const StepBatch& batch);
 
   /// Of the last step, as `Head` describes them. Collective.
@@ -70,7 +70,7 @@ class Model {
 
  private:
   RankContext prepared_context();
-  void prepare_embedding();
+  void prepare_embedding(const StepBatch& batch);
   void embed();
   void norm(const std::vector<float>& weight);
   void add_delta();

@@ -59,11 +59,12 @@ void OwnedExperts::begin(std::span<const std::int64_t> group_tokens) {
 const float* OwnedExperts::run(const MoeWeights& weights, const ExpertPairs& pairs,
                                std::span<const std::int32_t> chosen, const float* x,
                                Range columns) {
+  const std::int64_t intermediate = context_.config.moe.intermediate_size;
   gather_tokens(chosen, x);
   sort_pairs(chosen_, top_k_, experts_, pairs_);
   copy_inputs(pairs_, hidden_, tokens_.data(), hidden_ + top_k_, context_.threads, inputs_.data());
-  activate_experts(context_, weights, pairs_, inputs_.data(),
-                   {0, context_.config.moe.intermediate_size}, gate_.data(), up_.data(), layers_);
+  activate_experts(context_, weights, pairs_, inputs_.data(), {0, intermediate}, gate_.data(),
+                   up_.data(), gate_.data(), intermediate, layers_);
   project_experts(context_, weights, pairs_, gate_.data(), {0, hidden_}, outputs_.data(), layers_);
   pack_outputs();
 

@@ -46,12 +46,13 @@ void Router::route(const MoeWeights& weights, std::int64_t tokens, const float* 
 }
 
 void Router::add_weighted(const ExpertPairs& pairs, const float* x, const float* outputs,
-                          Range columns, float* out) const {
+                          ColumnGather& out) const {
   const std::int64_t hidden = context_.config.hidden_size;
+  const Range columns = out.columns();
   const std::int64_t width = columns.size();
 #pragma omp parallel for schedule(static) num_threads(context_.threads) if (tokens_ > 1)
   for (std::int64_t t = 0; t < tokens_; ++t) {
-    float* const to = out + t * width;
+    float* const to = out.local() + t * out.stride();
     for (std::int64_t c = 0; c < width; ++c) {
       float sum = 0;
       for (std::int64_t i = t * config_.top_k; i < (t + 1) * config_.top_k; ++i) {

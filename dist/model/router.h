@@ -5,6 +5,7 @@
 
 #include "core/aligned_buffer.h"
 #include "dist/model/expert_pairs.h"
+#include "dist/model/gather.h"
 #include "dist/model/rank_context.h"
 
 namespace mla::dist {
@@ -22,11 +23,12 @@ class Router {
     return {chosen_.data(), static_cast<std::size_t>(tokens_ * config_.top_k)};
   }
 
-  /// out[token, columns] += for each choice in order: its weight times what the expert put out.
+  /// This rank's columns of out[token] += for each choice in order: its weight times what the
+  /// expert put out.
   /// @param x [tokens, hidden]: what identity experts put out
   /// @param outputs [pairs, columns]
-  void add_weighted(const ExpertPairs& pairs, const float* x, const float* outputs, Range columns,
-                    float* out) const;
+  void add_weighted(const ExpertPairs& pairs, const float* x, const float* outputs,
+                    ColumnGather& out) const;
 
   static std::int64_t buffer_bytes(const ModelConfig& config, const ModelLimits& limits);
 

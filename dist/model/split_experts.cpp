@@ -16,6 +16,7 @@ SplitExperts::SplitExperts(const RankContext& context)
       inputs_(max_pairs(context.config, context.limits) * context.config.hidden_size),
       activations_(context.group, max_pairs(context.config, context.limits),
                    context.config.moe.intermediate_size),
+      gate_(max_pairs(context.config, context.limits) * activations_.columns().size()),
       up_(max_pairs(context.config, context.limits) * activations_.columns().size()),
       outputs_(max_pairs(context.config, context.limits) *
                context.part(context.config.hidden_size).size()) {}
@@ -25,7 +26,7 @@ std::int64_t SplitExperts::buffer_bytes(const ModelConfig& config, const ModelLi
   const std::int64_t pairs = max_pairs(config, limits);
   const std::int64_t intermediate = config.moe.intermediate_size;
   return pairs * 4 *
-             (config.hidden_size + ceil_div(intermediate, sharding.group_size) +
+             (config.hidden_size + 2 * ceil_div(intermediate, sharding.group_size) +
               ceil_div(config.hidden_size, sharding.group_size)) +
          ColumnGather::bytes(pairs, intermediate, sharding.group_size);
 }
@@ -34,8 +35,8 @@ const float* SplitExperts::run(const MoeWeights& weights, const ExpertPairs& pai
                                Range columns) {
   const std::int64_t hidden = context_.config.hidden_size;
   copy_inputs(pairs, hidden, x, hidden, context_.threads, inputs_.data());
-  activate_experts(context_, weights, pairs, inputs_.data(), activations_.columns(),
-                   activations_.local(), up_.data(), layers_);
+  activate_experts(context_, weights, pairs, inputs_.data(), activations_.columns(), gate_.data(),
+                   up_.data(), activations_.local(), activations_.stride(), layers_);
   project_experts(context_, weights, pairs, activations_.gather(pairs.size()), columns,
                   outputs_.data(), layers_);
   return outputs_.data();

@@ -29,6 +29,7 @@ class SplitExperts {
   const RankContext& context_;
   AlignedBuffer<float> inputs_;   // [pairs, hidden]
   ColumnGather activations_;      // [pairs, intermediate]
+  AlignedBuffer<float> gate_;     // [pairs, own part of intermediate]
   AlignedBuffer<float> up_;       // [pairs, own part of intermediate]
   AlignedBuffer<float> outputs_;  // [pairs, own columns of hidden]
   std::vector<kernels::LinearParams> layers_;
