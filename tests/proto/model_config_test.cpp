@@ -125,6 +125,7 @@ TEST(ModelConfig, NamesTheFieldAndTheValueThatItRefuses) {
       {"deepseek_v3", "first_k_dense_replace", 3},
       {"deepseek_v3", "rms_norm_eps", 0},
       {"deepseek_v3", "eos_token_id", "</s>"},
+      {"deepseek_v3", "bos_token_id", 128},
       {"deepseek_v3", "partial_rotary_factor", 0.5},
       {"deepseek_v3", "quantization_config", {{"quant_method", "awq"}}},
       {"deepseek_v2", "norm_topk_prob", true},
