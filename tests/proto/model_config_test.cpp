@@ -210,9 +210,13 @@ TEST(ModelPresets, HaveAsManyParametersAsPublished) {
     collect_weights(model_preset(name), counter);
     EXPECT_NEAR(static_cast<double>(counter.count) / 1e9, published, 0.01 * published) << name;
   }
-  EXPECT_THAT(error_of([] { model_preset("gpt-2"); }),
-              AllOf(HasSubstr("gpt-2"), HasSubstr("glm-4.7-flash")));
-  EXPECT_EQ(model_preset("glm-4.7-flash").num_layers, 47);
+}
+
+TEST(ModelPresets, AreFoundByNameWhereThereIsNoFolder) {
+  EXPECT_EQ(find_model_config("glm-4.7-flash").num_layers, 47);
+  EXPECT_EQ(find_model_config((kTinyModels / "glm4_moe_lite").string()).num_layers, 2);
+  EXPECT_THAT(error_of([] { find_model_config("gpt-2"); }),
+              AllOf(HasSubstr("gpt-2"), HasSubstr("a folder"), HasSubstr("glm-4.7-flash")));
 }
 
 }  // namespace
