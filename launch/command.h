@@ -16,6 +16,7 @@ using Command = std::function<ExitCode(const dist::Communicator&)>;
 /// Each adds one subcommand with its options to `app` and returns what runs it.
 Command add_bench(CLI::App& app);
 Command add_decode(CLI::App& app);
+Command add_generate(CLI::App& app);
 Command add_inspect(CLI::App& app);
 Command add_make_batch(CLI::App& app);
 Command add_plan(CLI::App& app);

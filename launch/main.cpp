@@ -33,6 +33,7 @@ ExitCode dispatch(const mla::dist::Communicator& comm, int argc, char** argv) {
   commands["bench"] = mla::launch::add_bench(app);
   commands["decode"] = mla::launch::add_decode(app);
   commands["make-batch"] = mla::launch::add_make_batch(app);
+  commands["generate"] = mla::launch::add_generate(app);
   commands["inspect"] = mla::launch::add_inspect(app);
   commands["plan"] = mla::launch::add_plan(app);
   commands["verify"] = mla::launch::add_verify(app);

@@ -107,10 +107,14 @@ class Checkpoint final : public WeightStorage, public WeightSource {
 
   /// @throws FormatError if a tensor of the layers of `config` was not asked for.
   void refuse_others(const ModelConfig& config) const {
+    const bool has_identities = config.moe.num_identity_experts > 0;
     for (const auto& [name, shard] : shard_of_) {
       const std::int64_t layer = layer_of(config, name);
-      const bool is_table = name.ends_with("rotary_emb.inv_freq");  // old exports; computed here
-      if (layer < 0 || layer >= config.num_layers || is_table || used_.contains(name)) continue;
+      if (layer < 0 || layer >= config.num_layers || used_.contains(name)) continue;
+      // Old exports keep tables that are computed here; transformers give identity experts matrices
+      // that nothing uses.
+      if (name.ends_with("rotary_emb.inv_freq")) continue;
+      if (has_identities && name.find(".experts.") != std::string::npos) continue;
       throw FormatError(tensor_field(name), "present",
                         "absent: this " + config.family + " has no use for it");
     }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <string_view>
 
 #include "core/error.h"
@@ -80,7 +81,18 @@ constexpr std::array<Preset, 9> kPresets{{
       "num_hidden_layers": 62, "vocab_size": 73448, "max_position_embeddings": 32768,
       "num_attention_heads": 40, "q_lora_rank": 768, "kv_lora_rank": 256,
       "qk_nope_head_dim": 64, "qk_rope_head_dim": 32, "v_head_dim": 64,
-      "scale_emb": 12, "scale_depth": 1.4, "dim_model_base": 256, "rms_norm_eps": 1e-5})"},
+      "scale_emb": 12, "scale_depth": 1.4, "dim_model_base": 256, "rms_norm_eps": 1e-5,
+      "rope_scaling": {"type": "longrope", "original_max_position_embeddings": 32768,
+      "short_factor": [1.0591234137867171, 1.1241891283591912, 1.2596935748670968,
+      1.5380380402321725, 2.093982484148734, 3.1446935121267696, 4.937952647693647,
+      7.524541999994549, 10.475458000005451, 13.062047352306353, 14.85530648787323,
+      15.906017515851266, 16.461961959767827, 16.740306425132903, 16.87581087164081,
+      16.940876586213285],
+      "long_factor": [1.0591234137867171, 1.1241891283591912, 1.2596935748670968,
+      1.5380380402321725, 2.093982484148734, 3.1446935121267696, 4.937952647693647,
+      7.524541999994549, 10.475458000005451, 13.062047352306353, 14.85530648787323,
+      15.906017515851266, 16.461961959767827, 16.740306425132903, 16.87581087164081,
+      16.940876586213285]}})"},
     {"mistral-small-4", R"({
       "model_type": "mistral4", "hidden_size": 4096, "intermediate_size": 12288,
       "num_hidden_layers": 36, "vocab_size": 131072, "max_position_embeddings": 1048576,
@@ -115,9 +127,14 @@ ModelConfig model_preset(const std::string& name) {
   const auto* const preset = std::find_if(kPresets.begin(), kPresets.end(),
                                           [&](const Preset& p) { return p.name == name; });
   if (preset == kPresets.end()) {
-    throw InvalidArgument("model", name, "one of " + model_preset_names());
+    throw InvalidArgument("model", name, "a folder, or one of " + model_preset_names());
   }
   return parse_model_config(preset->config, "preset " + name);
+}
+
+ModelConfig find_model_config(const std::string& folder_or_preset) {
+  const bool is_folder = std::filesystem::is_directory(folder_or_preset);
+  return is_folder ? read_model_config(folder_or_preset) : model_preset(folder_or_preset);
 }
 
 }  // namespace mla::proto

@@ -125,6 +125,7 @@ TEST(ModelConfig, NamesTheFieldAndTheValueThatItRefuses) {
       {"deepseek_v3", "first_k_dense_replace", 3},
       {"deepseek_v3", "rms_norm_eps", 0},
       {"deepseek_v3", "eos_token_id", "</s>"},
+      {"deepseek_v3", "bos_token_id", 128},
       {"deepseek_v3", "partial_rotary_factor", 0.5},
       {"deepseek_v3", "quantization_config", {{"quant_method", "awq"}}},
       {"deepseek_v2", "norm_topk_prob", true},
@@ -209,9 +210,13 @@ TEST(ModelPresets, HaveAsManyParametersAsPublished) {
     collect_weights(model_preset(name), counter);
     EXPECT_NEAR(static_cast<double>(counter.count) / 1e9, published, 0.01 * published) << name;
   }
-  EXPECT_THAT(error_of([] { model_preset("gpt-2"); }),
-              AllOf(HasSubstr("gpt-2"), HasSubstr("glm-4.7-flash")));
-  EXPECT_EQ(model_preset("glm-4.7-flash").num_layers, 47);
+}
+
+TEST(ModelPresets, AreFoundByNameWhereThereIsNoFolder) {
+  EXPECT_EQ(find_model_config("glm-4.7-flash").num_layers, 47);
+  EXPECT_EQ(find_model_config((kTinyModels / "glm4_moe_lite").string()).num_layers, 2);
+  EXPECT_THAT(error_of([] { find_model_config("gpt-2"); }),
+              AllOf(HasSubstr("gpt-2"), HasSubstr("a folder"), HasSubstr("glm-4.7-flash")));
 }
 
 }  // namespace

@@ -1,0 +1,148 @@
+#include "launch/generate/generation.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/error.h"
+#include "dist/stopwatch.h"
+
+namespace mla::launch {
+namespace {
+
+// Requests that are tokenized ahead of their turn, for each that runs.
+constexpr std::int64_t kWaitingPerRunning = 1;
+
+}  // namespace
+
+Generation::Generation(const ModelConfig& config, const TextTools& tools,
+                       const RequestSource& requests, const proto::CompletionJob& job,
+                       const Settings& settings, Scheduler& scheduler, dist::ModelJob& model,
+                       Callbacks callbacks)
+    : config_(config),
+      tools_(tools),
+      requests_(requests),
+      job_(job),
+      settings_(settings),
+      scheduler_(scheduler),
+      model_(model),
+      callbacks_(std::move(callbacks)) {}
+
+void Generation::run(const std::function<bool(std::int64_t request)>& is_answered) {
+  while (true) {
+    admit(is_answered);
+    if (active_.empty() || callbacks_.should_stop()) return;
+    step();
+  }
+}
+
+void Generation::admit(const std::function<bool(std::int64_t request)>& is_answered) {
+  const std::int64_t ahead = 1 + kWaitingPerRunning * scheduler_.num_running();
+  while (next_ < requests_.size && scheduler_.num_waiting() < ahead) {
+    const std::int64_t index = next_++;
+    if (is_answered(index)) continue;
+    const proto::CompletionLine line = requests_.read(index);
+    try {
+      start(index, line);
+    } catch (const proto::RequestError& error) {
+      ++stats_.answered;
+      ++stats_.failed;
+      callbacks_.answer(index, proto::error_line(index, line.custom_id, error));
+    }
+  }
+}
+
+/// @throws proto::RequestError for a request that cannot run
+void Generation::start(std::int64_t index, const proto::CompletionLine& line) {
+  if (const auto* error = std::get_if<proto::RequestError>(&line.request)) throw *error;
+  proto::CompletionRequest request = std::get<proto::CompletionRequest>(line.request);
+  std::vector<std::int32_t> tokens = tools_.tokens(request.prompt);
+  const std::int64_t length = std::ssize(tokens);
+  const std::int64_t most = std::min(settings_.max_context, scheduler_.max_sequence_tokens());
+  if (length == 0) throw proto::RequestError{.message = "prompt: no tokens, expected at least one"};
+  if (length >= most) {
+    throw proto::RequestError{.message = "prompt: " + std::to_string(length) +
+                                         " tokens, expected fewer than the context of " +
+                                         std::to_string(most)};
+  }
+  const auto unknown = std::find_if(tokens.begin(), tokens.end(), [&](std::int32_t id) {
+    return id < 0 || id >= config_.vocab_size;
+  });
+  if (unknown != tokens.end()) {
+    throw proto::RequestError{.message = "prompt: token " + std::to_string(*unknown) +
+                                         ", expected 0 to " +
+                                         std::to_string(config_.vocab_size - 1)};
+  }
+  request.stop.max_tokens = std::min(request.stop.max_tokens, most - length);
+  const SampleCounter counter =
+      request.seed
+          ? SampleCounter{.seed = *request.seed}
+          : SampleCounter{.seed = settings_.seed, .stream = static_cast<std::uint64_t>(index) + 1};
+  active_.try_emplace(index, line.custom_id, std::move(request), length,
+                      std::span(config_.eos_token_ids), counter, tools_.tokenizer());
+  scheduler_.add(index, std::move(tokens));
+}
+
+void Generation::step() {
+  const dist::Stopwatch watch;
+  dist::StepBatch batch;
+  std::vector<std::int64_t> sampled;
+  std::vector<dist::RowRequest> rows;
+  std::int64_t tokens = 0;
+  for (const ScheduledWork& work : scheduler_.next_step()) {
+    const auto all = scheduler_.tokens(work.sequence);
+    batch.sequences.push_back(
+        {.group = work.group,
+         .tokens = all.subspan(work.positions.begin, work.positions.size()),
+         .start = work.positions.begin,
+         .pages = scheduler_.pages(work.sequence),
+         .logits = work.samples ? dist::WantLogits::kLast : dist::WantLogits::kNone});
+    tokens += work.positions.size();
+    if (!work.samples) continue;
+    sampled.push_back(work.sequence);
+    rows.push_back(active_.at(work.sequence).row());
+  }
+  const std::vector<dist::RowChoice> choices = model_.step(batch, rows);
+  const double seconds = watch.seconds();
+  ++stats_.steps;
+  stats_.seconds += seconds;
+  // A token that was sampled before is not one of a prompt.
+  const auto generating = std::count_if(sampled.begin(), sampled.end(), [&](std::int64_t index) {
+    return active_.at(index).tokens() > 0;
+  });
+  stats_.prompt_tokens += tokens - generating;
+  stats_.generated_tokens += std::ssize(sampled);
+  if (tokens == generating) {
+    ++stats_.decode_steps;
+    stats_.decode_seconds += seconds;
+    stats_.decode_tokens += tokens;
+  }
+  for (std::size_t i = 0; i < sampled.size(); ++i) take(sampled[i], choices[i]);
+}
+
+void Generation::take(std::int64_t index, const dist::RowChoice& choice) {
+  ActiveRequest& request = active_.at(index);
+  std::string line;
+  if (choice.failed) {
+    ++stats_.failed;
+    line =
+        proto::error_line(index, request.custom_id(),
+                          {.message = "logits: not numbers, expected finite ones", .status = 500});
+  } else {
+    if (request.tokens() == 0) {
+      stats_.first_token_seconds.push_back(static_cast<float>(request.seconds()));
+    }
+    callbacks_.text(index, request.take(choice));
+    if (!request.finished()) {
+      scheduler_.append(index, choice.token);
+      return;
+    }
+    line = proto::completion_line(job_, index, request.custom_id(), request.request().endpoint,
+                                  request.completion());
+  }
+  ++stats_.answered;
+  scheduler_.remove(index);
+  active_.erase(index);
+  callbacks_.answer(index, std::move(line));
+}
+
+}  // namespace mla::launch

@@ -1,0 +1,56 @@
+#include "launch/generate/report.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <vector>
+
+#include <fmt/format.h>
+
+namespace mla::launch {
+namespace {
+
+double rate(std::int64_t tokens, double seconds) {
+  return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
+}
+
+float median(std::vector<float> values) {
+  if (values.empty()) return 0;
+  const auto middle = values.begin() + std::ssize(values) / 2;
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+}  // namespace
+
+void print_model(const std::string& name, const ModelConfig& config,
+                 const dist::ModelOptions& options, double load_seconds) {
+  fmt::print(stderr,
+             "model    {}: {}, {} layers, hidden {}, {} heads, loaded in {:.1f} s\n"
+             "ranks    {}, cache {} tokens ({}) in each of {} group(s), {} tokens a step\n",
+             name, config.family, config.num_layers, config.hidden_size, config.attention.num_heads,
+             load_seconds, to_string(options.sharding),
+             options.limits.num_pages * dist::kPageTokens, to_string(options.limits.kv_dtype),
+             options.sharding.groups(), options.limits.max_tokens);
+}
+
+void print_generation(const GenerationStats& stats, const Scheduler& scheduler) {
+  fmt::print(stderr,
+             "requests {} answered, {} of them failed, {} tokens generated\n"
+             "tokens/s {:.1f} of prompts and text together in {:.1f} s; text alone {:.1f} "
+             "({:.1f} ms a step); first token after {:.2f} s (median)\n"
+             "cache    {} prompt tokens computed, {} found, {} preemption(s)\n",
+             stats.answered, stats.failed, stats.generated_tokens,
+             rate(stats.prompt_tokens + stats.generated_tokens, stats.seconds), stats.seconds,
+             rate(stats.decode_tokens, stats.decode_seconds),
+             1e3 * stats.decode_seconds /
+                 static_cast<double>(std::max<std::int64_t>(1, stats.decode_steps)),
+             median(stats.first_token_seconds), stats.prompt_tokens, scheduler.shared_tokens(),
+             scheduler.preemptions());
+}
+
+void print_text(std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
+}
+
+}  // namespace mla::launch
