@@ -19,6 +19,7 @@ template <class Tiles>
 struct LinearScheme {
   static constexpr int kOutputs = kTileRows;
   static constexpr std::int64_t kTileBytes = kTileRows * kTileRowBytes;
+  static constexpr std::int64_t kStepsAhead = 8;
 
   const LinearParams& layer;
   const std::byte* packed_x;
@@ -61,8 +62,8 @@ struct LinearScheme {
     }
   }
 
-  /// kA whole tiles of outputs, or one of `count` outputs, times kB panels. Prefetches as many
-  /// bytes as it reads of W from behind them on.
+  /// kA whole tiles of outputs, or one of `count` outputs, times kB panels. Prefetches W
+  /// kStepsAhead steps ahead, at the end of the rows from the begin of those behind them.
   template <int kA, int kB>
   void multiply_tiles(std::int64_t output, std::int64_t count, std::int64_t panel) const {
     using Product = Sums<Tiles, kA, kB>;
@@ -76,16 +77,20 @@ struct LinearScheme {
     Operand x[kB];
     for (int i = 0; i < kA; ++i) w[i] = {weights(output + i * kOutputs), row_bytes, kTileRowBytes};
     for (int j = 0; j < kB; ++j) x[j] = x_at(j, 0);
-    const std::byte* next = weights(output + kA * kOutputs);
+    std::int64_t step = 0;
     Product::zero();
     Product::multiply_add(
         w, x, whole_steps, [&]() __attribute__((always_inline)) {
-          for (int line = 0; line < kA * kTileRows; ++line, next += kTileRowBytes) {
-            __builtin_prefetch(next, 0, 2);
-          }
+          const std::int64_t ahead = step + kStepsAhead - whole_steps;
+          const std::byte* line = ahead < 0
+                                      ? weights(output) + (step + kStepsAhead) * kTileRowBytes
+                                      : weights(output + kA * kOutputs) + ahead * kTileRowBytes;
+          for (int i = 0; i < kA * kTileRows; ++i, line += row_bytes)
+            __builtin_prefetch(line, 0, 2);
+          ++step;
         });
     alignas(64) std::uint32_t copies[kA * kTileWords];
-    for (std::int64_t step = whole_steps; step * kLinearStep < cols; ++step) {
+    for (; step * kLinearStep < cols; ++step) {
       for (int i = 0; i < kA; ++i) {
         copy_weights(output + i * kOutputs, count, step, copies + i * kTileWords);
         w[i] = packed_tiles(copies + i * kTileWords);
