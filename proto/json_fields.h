@@ -33,6 +33,8 @@ class Fields {
   Fields(const nlohmann::json& object, std::string name)
       : object_(object), name_(std::move(name)) {}
 
+  const std::string& name() const { return name_; }
+
   bool has(const std::string& key);
 
   /// Within [least, most].

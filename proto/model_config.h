@@ -8,9 +8,6 @@
 
 namespace mla::proto {
 
-/// "deepseek_v2, deepseek_v3, ...": the values of model_type that are understood.
-std::string supported_families();
-
 /// Reads a Hugging Face config.json in its old style (rope_scaling, torch_dtype) or its new one
 /// (rope_parameters, dtype), with the meaning that transformers 5.17 give to it. What would change
 /// the computation in a way that is not supported is refused by name, and so are unknown fields.

@@ -1,5 +1,6 @@
 #include "core/generator.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <vector>
@@ -44,6 +45,32 @@ TEST(Generator, EveryPartIsTheSamePartOfTheWhole) {
                 std::vector<std::uint16_t>(whole.begin() + first, whole.begin() + end));
     }
   }
+}
+
+TEST(Generator, MakesFp8WeightsOfModerateSize) {
+  constexpr std::int64_t kCount = 1 << 16;
+  std::vector<std::uint8_t> codes(kCount);
+  generate_weights(3, 4, 0, kCount, 1, WeightType::kFp8E4m3, codes.data());
+  double square_sum = 0;
+  double sum = 0;
+  for (const std::uint8_t code : codes) {
+    const double x = std::ldexp(1 + (code & 7) / 8.0, (code >> 3 & 15) - 7);
+    ASSERT_GE(x, 0.125);
+    ASSERT_LE(x, 1.875);
+    square_sum += x * x;
+    sum += code < 128 ? x : -x;
+  }
+  EXPECT_NEAR(square_sum / kCount, 0.713, 0.01);
+  EXPECT_NEAR(sum / kCount, 0, 0.02);
+}
+
+TEST(Generator, MakesTheSameWeightsInParts) {
+  std::vector<float> whole(64);
+  generate_weights(3, 4, 0, 64, 2, WeightType::kFp32, whole.data());
+  std::vector<float> part(20);
+  generate_weights(3, 4, 7, 20, 2, WeightType::kFp32, part.data());
+  EXPECT_TRUE(std::equal(part.begin(), part.end(), whole.begin() + 7));
+  for (const float x : whole) EXPECT_LE(std::abs(x), 2);
 }
 
 TEST(Generator, StreamsDiffer) {
