@@ -8,8 +8,7 @@
 namespace mla::kernels {
 namespace {
 
-constexpr std::int64_t kOutputStep = 16;   // outputs that kernels compute together
-constexpr std::int64_t kMostOutputs = 64;  // of a task: their weights stay in L2 for all rows
+constexpr std::int64_t kOutputStep = 16;  // outputs that kernels compute together
 constexpr std::int64_t kTasksPerThread = 8;
 
 bool read_same_x(const LinearParams& a, const LinearParams& b) {
@@ -27,7 +26,7 @@ class Work {
     std::int64_t outputs = 0;
     for (const LinearParams& layer : layers) outputs += layer.outputs.size();
     const std::int64_t even = ceil_div(outputs, threads * kTasksPerThread);
-    task_outputs_ = std::clamp(round_up(even, kOutputStep), kOutputStep, kMostOutputs);
+    task_outputs_ = std::clamp(round_up(even, kOutputStep), kOutputStep, kMostLinearOutputs);
     for (std::size_t i = 0; i < layers.size(); ++i) {
       panels_ += panels_of(i);
       tasks_ += tasks_of(layers[i]);

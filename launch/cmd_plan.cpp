@@ -7,6 +7,7 @@
 #include "kernels/backend.h"
 #include "kernels/local_decode.h"
 #include "launch/command.h"
+#include "launch/plan_model.h"
 #include "launch/tables.h"
 #include "proto/batch_file.h"
 
@@ -72,12 +73,46 @@ ExitCode plan(const PlanOptions& options) {
   return ExitCode::kDone;
 }
 
+void add_model_options(CLI::App& cmd, PlanModelOptions& model) {
+  constexpr const char* kGroup = "With --model";
+  cmd.add_option("--layers", model.layers, "Only the first layers; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->group(kGroup);
+  cmd.add_option("--sharding", model.sharding, "auto, heads, requests or groups:G")
+      ->capture_default_str()
+      ->group(kGroup);
+  cmd.add_option("--requests", model.requests, "Requests decoded at a time")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str()
+      ->group(kGroup);
+  cmd.add_option("--context", model.context, "Tokens of each")
+      ->check(CLI::Range(1, 1 << 24))
+      ->capture_default_str()
+      ->group(kGroup);
+  cmd.add_option("--max-tokens", model.max_tokens, "Tokens of a step")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str()
+      ->group(kGroup);
+  cmd.add_option("--kv-dtype", model.kv_dtype, "bf16, fp16 or fp32")
+      ->capture_default_str()
+      ->group(kGroup);
+  cmd.add_option("--rank-gib", model.rank_gib, "Memory of a rank; 0: what this machine has")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(kGroup);
+}
+
 }  // namespace
 
 Command add_plan(CLI::App& app) {
   auto options = std::make_shared<PlanOptions>();
+  auto model = std::make_shared<PlanModelOptions>();
   CLI::App* cmd = app.add_subcommand("plan", "Show who would do what, without running it");
-  cmd->add_option("batch", options->batch, "Batch file; one of lengths only will do")->required();
+  auto* what = cmd->add_option_group("what", "What to plan");
+  what->add_option("batch", options->batch, "Batch file; one of lengths only will do");
+  what->add_option("--model", model->model, "Folder of a model, or the name of a preset");
+  what->require_option(1);
+  add_model_options(*cmd, *model);
   cmd->add_option("--ranks", options->ranks, "Ranks to plan for")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
@@ -91,7 +126,13 @@ Command add_plan(CLI::App& app) {
       ->capture_default_str()
       ->envname("MESHMLA_BACKEND");
   cmd->add_flag("--pieces", options->pieces, "List every piece of every rank");
-  return root_command([options] { return plan(*options); });
+  return root_command([options, model] {
+    if (model->model.empty()) return plan(*options);
+    model->ranks = options->ranks;
+    model->backend = options->backend;
+    plan_model(*model);
+    return ExitCode::kDone;
+  });
 }
 
 }  // namespace mla::launch

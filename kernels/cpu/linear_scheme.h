@@ -22,11 +22,19 @@ struct LinearScheme {
   static constexpr int kOutputs = 4;
   static_assert(kScaleBlock % kLanes == 0);
 
-  /// Some outputs of some rows.
+  /// Rows whose weights come from memory: W is then passed over from end to end. More rows work on
+  /// slabs of columns instead, so that a tile's rows of x stay in L1 for all outputs.
+  static constexpr int kFewRows = 4 * kRows;
+  static constexpr std::int64_t kSlab = 1024;
+  static_assert(kSlab % kScaleBlock == 0);
+
+  /// Some outputs of some rows, as far as some columns.
   struct Tile {
     const LinearParams& layer;
     std::int64_t output;  ///< the first
     std::int64_t row;     ///< the first
+    Range columns;
+    Vector* sums;  ///< [output][row] of the columns before, and then of these too
 
     const float* x(int i) const { return layer.x + (row + i) * layer.x_stride; }
     float* y(int i) const {
@@ -77,7 +85,23 @@ struct LinearScheme {
       }
     }
 
-    [[gnu::always_inline]] void store(const Tile& tile) const {
+    [[gnu::always_inline]] void load(const Vector* from) {
+#pragma GCC unroll 8
+      for (int o = 0; o < kTileOutputs; ++o) {
+#pragma GCC unroll 8
+        for (int i = 0; i < kTileRows; ++i) sum[o][i] = from[o * kTileRows + i];
+      }
+    }
+    [[gnu::always_inline]] void save(Vector* to) const {
+#pragma GCC unroll 8
+      for (int o = 0; o < kTileOutputs; ++o) {
+#pragma GCC unroll 8
+        for (int i = 0; i < kTileRows; ++i) to[o * kTileRows + i] = sum[o][i];
+      }
+    }
+
+    /// y <- the sums of all columns.
+    [[gnu::always_inline]] void finish(const Tile& tile) const {
 #pragma GCC unroll 8
       for (int i = 0; i < kTileRows; ++i) {
         Vector of_row[kOutputs] = {};
@@ -90,7 +114,7 @@ struct LinearScheme {
     }
   };
 
-  /// Prefetches as many bytes as it reads of W from behind them on.
+  /// Of all columns, prefetches as many bytes as it reads of W from behind them on.
   template <WeightType kType, int kTileOutputs, int kTileRows>
   [[gnu::noinline]] static void multiply_tile(const Tile& tile) {
     constexpr std::int64_t kSize = size_of(kType);
@@ -103,22 +127,25 @@ struct LinearScheme {
     const std::int64_t x_stride = tile.layer.x_stride;
 
     Sums<kType, kTileOutputs, kTileRows> sums;
-    const std::int64_t whole = cols - cols % kLanes;
+    if (tile.columns.begin > 0) sums.load(tile.sums);
+    const bool prefetches = tile.columns.size() == cols;
+    const std::int64_t whole = tile.columns.end - tile.columns.end % kLanes;
     constexpr bool kScaled = kType == WeightType::kFp8E4m3;
-    for (std::int64_t begin = 0; begin < whole;) {
+    for (std::int64_t begin = tile.columns.begin; begin < whole;) {
       const std::int64_t end = kScaled && begin + kScaleBlock < whole ? begin + kScaleBlock : whole;
       sums.set_scales(tile, begin);
       for (; begin < end; begin += kLanes) {
         constexpr std::int64_t kStepBytes = kTileOutputs * kLanes * kSize;
-        for (std::int64_t line = 0; line < kStepBytes; line += kLineBytes) {
-          __builtin_prefetch(next + begin * kTileOutputs * kSize + line, 0, 2);
+        for (std::int64_t line = 0; prefetches && line < kStepBytes; line += kLineBytes) {
+          __builtin_prefetch(next + begin * kTileOutputs * kSize + line);
         }
         sums.add([&](int o) { return w + o * row_bytes + begin * kSize; },
                  [&](int i) { return x + i * x_stride + begin; });
       }
     }
+    if (tile.columns.end < cols) return sums.save(tile.sums);
     if (whole < cols) add_tail(tile, w, whole, sums);
-    sums.store(tile);
+    sums.finish(tile);
   }
 
   /// The last columns, filled up with zeros.
@@ -144,12 +171,20 @@ struct LinearScheme {
   /// All outputs of some rows.
   template <WeightType kType, int kTileRows>
   static void multiply_rows(const LinearParams& layer, Range outputs, std::int64_t row) {
-    std::int64_t output = outputs.begin;
-    for (; output + kOutputs <= outputs.end; output += kOutputs) {
-      multiply_tile<kType, kOutputs, kTileRows>({layer, output, row});
-    }
-    for (; output < outputs.end; ++output) {
-      multiply_tile<kType, 1, kTileRows>({layer, output, row});
+    const std::int64_t cols = layer.weights.cols;
+    const std::int64_t step = layer.rows <= kFewRows || cols < kSlab ? cols : kSlab;
+    Vector sums[kMostLinearOutputs * kTileRows];
+    Range columns{0, step};
+    for (; columns.begin < cols; columns = {columns.end, columns.end + step}) {
+      if (columns.end > cols) columns.end = cols;
+      const auto sums_of = [&](std::int64_t o) { return sums + (o - outputs.begin) * kTileRows; };
+      std::int64_t output = outputs.begin;
+      for (; output + kOutputs <= outputs.end; output += kOutputs) {
+        multiply_tile<kType, kOutputs, kTileRows>({layer, output, row, columns, sums_of(output)});
+      }
+      for (; output < outputs.end; ++output) {
+        multiply_tile<kType, 1, kTileRows>({layer, output, row, columns, sums_of(output)});
+      }
     }
   }
 

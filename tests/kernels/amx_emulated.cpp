@@ -9,8 +9,11 @@
 #include <gtest/gtest.h>
 
 #include "kernels/cpu/amx/backend.h"
+#include "kernels/cpu/amx/linear.h"
 #include "kernels/cpu/avx512/backend.h"
 #include "kernels/fold_decode.h"
+#include "kernels/linear_kernel.h"
+#include "tests/kernels/linear_problem.h"
 #include "tests/support/runner.h"
 
 namespace mla::test {
@@ -36,6 +39,20 @@ class AmxEmulated final : public kernels::HostBackend {
     std::int64_t bytes = 0;
     decode_on_emulated_tiles(params, chunks, nodes,
                              kernels::amx::lay_out(workspace.data(), params.shape, 0, bytes));
+  }
+
+  const kernels::LinearKernel& linear_kernel() const override {
+    static constexpr kernels::LinearKernel kKernel{
+        .multiply =
+            [](const kernels::LinearParams& layer, Range outputs,
+               const std::byte* packed_x) noexcept {
+              if (packed_x != nullptr) return multiply_on_emulated_tiles(layer, outputs, packed_x);
+              others().linear_kernel().multiply(layer, outputs, nullptr);
+            },
+        .packs = [](WeightType type) noexcept { return type == WeightType::kBf16; },
+        .panel_bytes = kernels::amx::linear_panel_bytes,
+        .pack = kernels::amx::pack_linear};
+    return kKernel;
   }
 
   std::string_view product_instruction(DType) const override { return {}; }
@@ -75,6 +92,27 @@ TEST(EmulatedTiles, GiveTheBitsOfTheHardware) {
       EXPECT_TRUE(same_bits(decode_whole(hardware, params), decode_whole(instance, params)))
           << heads << " heads, queries of magnitude " << q_magnitude;
     }
+  }
+}
+
+TEST(EmulatedTiles, GiveTheBitsOfTheHardwareInLinearLayers) {
+  const kernels::HostBackend& hardware = kernels::amx::backend();
+  const std::string reason = hardware.why_unavailable();
+  if (!reason.empty()) GTEST_SKIP() << reason;
+  for (const std::int64_t rows : {1, 8, 9, 40}) {
+    const LinearProblem problem({WeightType::kBf16, rows, 70, 333});
+    std::vector<float> y[2];
+    for (const kernels::HostBackend* backend :
+         {&hardware, static_cast<const kernels::HostBackend*>(&instance)}) {
+      kernels::LinearParams params = problem.params({0, rows}, {0, 70});
+      std::vector<float>& to = y[backend == &instance];
+      to.resize(rows * 70);
+      params.y = to.data();
+      params.y_stride = 70;
+      const AlignedBytes workspace(kernels::linear_workspace_bytes(*backend, 333, rows, 1));
+      kernels::linear(*backend, params, 2, workspace.span());
+    }
+    EXPECT_EQ(std::memcmp(y[0].data(), y[1].data(), y[0].size() * sizeof(float)), 0) << rows;
   }
 }
 

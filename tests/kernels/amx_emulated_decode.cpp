@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "kernels/cpu/amx/chunk_loop.h"
+#include "kernels/cpu/amx/linear_scheme.h"
 #include "kernels/cpu/amx/tiles.h"
 #include "tests/kernels/amx_emulated.h"
 
@@ -104,6 +105,11 @@ struct EmulatedTiles {
 void decode_on_emulated_tiles(const kernels::DecodeParams& params, Range chunks, float* nodes,
                               const kernels::amx::Scratch& scratch) noexcept {
   kernels::amx::decode_with<EmulatedTiles>(params, chunks, nodes, scratch);
+}
+
+void multiply_on_emulated_tiles(const kernels::LinearParams& layer, Range outputs,
+                                const std::byte* packed_x) noexcept {
+  kernels::amx::LinearScheme<EmulatedTiles>{layer, packed_x}.multiply(outputs);
 }
 
 }  // namespace mla::test

@@ -175,6 +175,18 @@ TEST_P(Linear, GivesEveryOutputTheSameBitsInAnyCompany) {
   }
 }
 
+TEST_P(Linear, SumsManyRowsAsItSumsOne) {
+  for (const WeightType type : kTypes) {
+    for (const std::int64_t cols : {1024, 1029, 2100}) {  // more than stay in L1
+      const LinearProblem problem({type, 30, 9, cols});
+      const std::vector<float> all = run(problem, {0, 30}, {0, 9});
+      for (std::int64_t rows = 1; rows < 30; rows += 4) {
+        expect_same_bits(problem, all, {30 - rows, 30}, {1, 9}, 1);
+      }
+    }
+  }
+}
+
 TEST_P(Linear, DoesNotDependOnWhereThingsLie) {
   for (const WeightType type : kTypes) {
     const LinearSpec spec{type, 11, 50, 100};

@@ -12,7 +12,9 @@
 #include <unistd.h>
 
 #include "kernels/cpu/amx/decode.h"
+#include "kernels/cpu/amx/linear.h"
 #include "kernels/cpu/avx512/backend.h"
+#include "kernels/cpu/avx512/linear.h"
 #include "kernels/fold_decode.h"
 #endif
 
@@ -63,6 +65,20 @@ std::string find_what_is_missing() {
   return request_tiles();
 }
 
+bool packs_linear(WeightType type) noexcept {
+  return type == WeightType::kBf16;
+}
+
+void multiply_linear(const LinearParams& layer, Range outputs, const std::byte* packed) noexcept {
+  if (packs_linear(layer.weights.type)) return multiply_linear_bf16(layer, outputs, packed);
+  avx512::multiply_linear(layer, outputs, packed);
+}
+
+constexpr LinearKernel kLinear{.multiply = multiply_linear,
+                               .packs = packs_linear,
+                               .panel_bytes = linear_panel_bytes,
+                               .pack = pack_linear};
+
 class Amx final : public HostBackend {
  public:
   std::string_view name() const override { return "amx"; }
@@ -90,6 +106,7 @@ class Amx final : public HostBackend {
   const ProjectionKernel& projection_kernel(DType dtype) const override {
     return avx512::backend().projection_kernel(dtype);
   }
+  const LinearKernel& linear_kernel() const override { return kLinear; }
 
   std::string_view product_instruction(DType dtype) const override {
     return dtype == DType::kBf16 ? "tdpbf16ps" : avx512::backend().product_instruction(dtype);

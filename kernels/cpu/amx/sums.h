@@ -39,30 +39,31 @@ template <int kCount, class F>
   call_for_each(f, std::make_integer_sequence<int, kCount>{});
 }
 
-/// Four tiles of sums, tiles 0 to 3: those of kA operands times kB operands, sum i * kB + j for
-/// operands a[i] and b[j]. Four hide the latency of one product; the other four tiles hold
+/// At most four tiles of sums, tiles 0 to 3: those of kA operands times kB operands, sum i * kB + j
+/// for operands a[i] and b[j]. Four hide the latency of one product; the other four tiles hold
 /// operands.
 template <class Tiles, int kA, int kB>
 struct Sums {
-  static_assert(kA * kB == 4);
+  static constexpr int kSums = kA * kB;
+  static_assert(kSums <= 4);
   static constexpr int kTilesForA = kA == 4 ? 3 : kA;
   static constexpr int kTilesForB = kB == 4 ? 3 : kB;
 
   [[gnu::always_inline]] static void zero() {
-    for_each_index<4>([]<int kSum>()
-                          __attribute__((always_inline)) { Tiles::template zero<kSum>(); });
+    for_each_index<kSums>([]<int kSum>()
+                              __attribute__((always_inline)) { Tiles::template zero<kSum>(); });
   }
 
   /// `tile(i, j)` says where the tile of sums lies, in one piece.
   template <class TileAt>
   [[gnu::always_inline]] static void load(TileAt&& tile) {
-    for_each_index<4>([&]<int kSum>() __attribute__((always_inline)) {
+    for_each_index<kSums>([&]<int kSum>() __attribute__((always_inline)) {
       Tiles::template load<kSum>(tile(kSum / kB, kSum % kB), kTileRowBytes);
     });
   }
   template <class TileAt>
   [[gnu::always_inline]] static void store(TileAt&& tile) {
-    for_each_index<4>([&]<int kSum>() __attribute__((always_inline)) {
+    for_each_index<kSums>([&]<int kSum>() __attribute__((always_inline)) {
       Tiles::template store<kSum>(tile(kSum / kB, kSum % kB), kTileRowBytes);
     });
   }
@@ -73,7 +74,7 @@ struct Sums {
                                                   std::int64_t steps, Between&& between) {
     for (std::int64_t step = 0; step < steps; ++step) {
       between();
-      for_each_index<4>([&]<int kSum>() __attribute__((always_inline)) {
+      for_each_index<kSums>([&]<int kSum>() __attribute__((always_inline)) {
         constexpr int i = kSum / kB;
         constexpr int j = kSum % kB;
         constexpr int kTileA = 4 + i % kTilesForA;
