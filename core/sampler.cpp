@@ -125,7 +125,8 @@ void Sampler::keep_top_p(double top_p) {
   auto sorted = candidates_.begin();
   for (std::ptrdiff_t run = kFirstRun; sorted != end; run *= 4) {
     const auto next = sorted + std::min(run, end - sorted);
-    std::partial_sort(sorted, next, end);
+    if (next != end) std::nth_element(sorted, next, end);
+    std::sort(sorted, next);
     for (; sorted != next; ++sorted) {
       sum += static_cast<double>(sorted->weight);
       if (sum < enough) continue;

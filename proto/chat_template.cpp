@@ -29,11 +29,15 @@ bool writes_v2(std::string_view jinja) {
          contains(jinja, "'Assistant: ' + message['content'] + eos_token");
 }
 
+bool marks_with_user(std::string_view jinja) {
+  return contains(jinja, "'<｜User｜>' + message['content'] + '<｜Assistant｜>'");
+}
+
 bool writes_v3(std::string_view jinja) {
   // V3.1 and later have thoughts that are switched on by an argument.
   return contains(jinja, "'<｜User｜>' + message['content']") &&
-         contains(jinja, "'<｜Assistant｜>' + ") && contains(jinja, "ns.system_prompt") &&
-         !contains(jinja, "thinking");
+         (contains(jinja, "'<｜Assistant｜>' + ") || marks_with_user(jinja)) &&
+         contains(jinja, "ns.system_prompt") && !contains(jinja, "thinking");
 }
 
 void check_roles(std::span<const ChatMessage> messages) {
@@ -80,6 +84,7 @@ std::string read_jinja(const std::filesystem::path& path) {
 
 ChatTemplate::ChatTemplate(std::string_view jinja, std::string bos_token, std::string eos_token)
     : is_v2_(writes_v2(jinja)),
+      marks_with_user_(marks_with_user(jinja)),
       joins_system_(contains(jinja, "is_first_sp")),
       drops_thoughts_(contains(jinja, "split('</think>')[-1]")),
       opens_thought_(contains(jinja, "<｜Assistant｜><think>")),
@@ -111,19 +116,23 @@ std::string ChatTemplate::render_v3(std::span<const ChatMessage> messages) const
   std::string system;
   std::string turns;
   bool first_system = true;
+  bool marked = false;  // <｜Assistant｜> is written
   for (const auto& [role, content] : messages) {
     if (role == "system") {
       system = first_system || !joins_system_ ? content : system + "\n\n" + content;
       first_system = false;
     } else if (role == "user") {
-      turns.append(kUser).append(content);
+      turns.append(kUser).append(content).append(marks_with_user_ ? kAssistant : "");
+      marked = marks_with_user_;
     } else {
-      turns.append(kAssistant)
+      turns.append(marks_with_user_ ? "" : kAssistant)
           .append(drops_thoughts_ ? after_last(content, kEndOfThought) : content)
           .append(kEndOfSentence);
+      marked = false;
     }
   }
-  turns.append(kAssistant).append(opens_thought_ ? "<think>\n" : "");
+  if (!marked) turns.append(kAssistant);
+  if (opens_thought_) turns.append("<think>\n");
   return system + turns;
 }
 

@@ -30,10 +30,11 @@ class ChatTemplate {
   std::string render_v2(std::span<const ChatMessage> messages) const;
   std::string render_v3(std::span<const ChatMessage> messages) const;
 
-  bool is_v2_ = false;           // "User: ", "Assistant: "; else <｜User｜>, <｜Assistant｜>
-  bool joins_system_ = false;    // all system messages count, else the last one
-  bool drops_thoughts_ = false;  // of earlier answers, up to </think>
-  bool opens_thought_ = false;   // the answer begins with <think>
+  bool is_v2_ = false;            // "User: ", "Assistant: "; else <｜User｜>, <｜Assistant｜>
+  bool marks_with_user_ = false;  // <｜Assistant｜> ends what a user says, else begins an answer
+  bool joins_system_ = false;     // all system messages count, else the last one
+  bool drops_thoughts_ = false;   // of earlier answers, up to </think>
+  bool opens_thought_ = false;    // the answer begins with <think>
   std::string bos_token_;
   std::string eos_token_;
 };

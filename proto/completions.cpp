@@ -59,7 +59,6 @@ constexpr std::array<std::string_view, 13> kCommonFields{
     "stop_token_ids", "ignore_eos",  "min_tokens", "logprobs", "prompt", "messages"};
 
 void check_supported(const JsonField& body, Endpoint endpoint) {
-  if (!body.value().is_object()) body.expected("an object");
   const bool chat = endpoint == Endpoint::kChat;
   for (const auto& [key, value] : body.value().items()) {
     if (value.is_null() || std::ranges::find(kIgnored, key) != kIgnored.end()) continue;
@@ -195,6 +194,7 @@ CompletionRequest read_request(const JsonField& line, const CompletionRequest& d
   CompletionRequest request = defaults;
   request.custom_id = line.at("custom_id").string();
   request.endpoint = read_endpoint(line);
+  if (!line.at("body").value().is_object()) line.at("body").expected("an object");
   const JsonField body(line.at("body").value(), "");
   check_supported(body, request.endpoint);
   request.prompt = request.endpoint == Endpoint::kChat ? read_messages(body.at("messages"))

@@ -6,6 +6,9 @@
 
 namespace mla::proto {
 
+/// What vocabularies of characters write for a space: U+2581.
+inline constexpr std::string_view kSpaceMark = "\xe2\x96\x81";
+
 /// Byte-level vocabularies write each byte as one printable character: the printable ones of
 /// Latin-1 as themselves, the others, in order, as U+0100 and on (GPT-2, Radford et al. 2019).
 /// The bytes that such a token stands for; none if a character stands for no byte. `token` is

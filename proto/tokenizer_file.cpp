@@ -1,14 +1,12 @@
-#include <algorithm>
-#include <array>
-#include <limits>
-#include <set>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "core/error.h"
 #include "proto/json_reader.h"
 #include "proto/perl_pattern.h"
 #include "proto/token_text.h"
-#include "proto/tokenizer.h"
+#include "proto/tokenizer_vocab.h"
 
 namespace mla::proto {
 namespace {
@@ -17,8 +15,6 @@ using nlohmann::json;
 
 constexpr std::size_t kMaxFileBytes = std::size_t{1} << 28;
 constexpr int kMaxDepth = 16;
-constexpr std::int64_t kMaxId = (1 << 22) - 1;
-constexpr std::string_view kSpaceMark = "\xe2\x96\x81";  // U+2581
 constexpr std::string_view kGpt2Pattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
@@ -123,118 +119,8 @@ bool read_decoder(const JsonField& decoder, TokenizerSpec& spec) {
   return fallback;
 }
 
-/// The id of each token of the model, by its spelling in the file.
-using Vocab = std::unordered_map<std::string, std::int32_t>;
-
-Vocab read_vocab(const JsonField& field) {
-  if (!field.value().is_object()) field.expected("an object");
-  Vocab vocab;
-  vocab.reserve(field.value().size());
-  for (const auto& [token, id] : field.value().items()) {
-    const JsonField entry(id, field.name());
-    vocab.emplace(token, static_cast<std::int32_t>(entry.integer(0, kMaxId)));
-  }
-  return vocab;
-}
-
-/// ["a", "b"], or "a b".
-std::pair<std::string, std::string> read_pair(const JsonField& merge) {
-  if (merge.value().is_array()) {
-    if (merge.size() != 2) merge.expected("two tokens");
-    return {merge.at(0).string(), merge.at(1).string()};
-  }
-  const std::string& pair = merge.string();
-  const std::size_t space = pair.find(' ');
-  if (space == std::string::npos || pair.find(' ', space + 1) != std::string::npos) {
-    merge.expected("two tokens and a space between them");
-  }
-  return {pair.substr(0, space), pair.substr(space + 1)};
-}
-
-std::vector<BpeModel::Merge> read_merges(const JsonField& field, const Vocab& vocab) {
-  std::vector<BpeModel::Merge> merges;
-  merges.reserve(field.size());
-  for (std::size_t i = 0; i < field.size(); ++i) {
-    const JsonField merge = field.at(i);
-    const auto [left, right] = read_pair(merge);
-    const auto id_of = [&](const std::string& token) {
-      const auto found = vocab.find(token);
-      if (found == vocab.end()) {
-        throw FormatError(merge.name(), "'" + token + "'", "a token of the vocabulary");
-      }
-      return found->second;
-    };
-    merges.push_back({id_of(left), id_of(right), id_of(left + right)});
-  }
-  return merges;
-}
-
-void check_model(const JsonField& model) {
-  model.allow_only({"type", "dropout", "unk_token", "continuing_subword_prefix",
-                    "end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges", "vocab",
-                    "merges"});
-  // Old files name no type.
-  if (!model.at("type").is_null() && model.at("type").string() != "BPE") {
-    model.at("type").unsupported("BPE");
-  }
-  if (!model.at("dropout").is_null() && model.at("dropout").number() != 0) {
-    model.at("dropout").unsupported("none");
-  }
-  for (const char* affix : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    if (!model.at(affix).is_null() && !model.at(affix).string().empty()) {
-      model.at(affix).unsupported("none");
-    }
-  }
-}
-
-/// The byte that a token like <0x0A> stands for, or -1.
-int byte_of(std::string_view token) {
-  if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return -1;
-  constexpr std::string_view kDigits = "0123456789ABCDEF";
-  const std::size_t high = kDigits.find(token[3]);
-  const std::size_t low = kDigits.find(token[4]);
-  return high > 15 || low > 15 ? -1 : static_cast<int>(high * 16 + low);
-}
-
-/// The bytes that a token adds to a text.
-std::string text_of(const std::string& token, bool byte_level) {
-  if (byte_level) return bytes_of_token(token).value_or(token);
-  if (const int byte = byte_of(token); byte >= 0) return {static_cast<char>(byte)};
-  return replace_all(token, kSpaceMark, " ");
-}
-
-void set_token(std::int32_t id, TokenizerSpec::Token token, TokenizerSpec& spec) {
-  const auto at = static_cast<std::size_t>(id);
-  if (at >= spec.tokens.size()) spec.tokens.resize(at + 1);
-  spec.tokens[at] = std::move(token);
-}
-
-/// The model's tokens, as bytes or characters.
-void fill_vocab(const Vocab& vocab, const std::string& name, TokenizerSpec& spec) {
-  spec.bpe.byte_ids.fill(-1);
-  for (const auto& [token, id] : vocab) {
-    set_token(id, {text_of(token, spec.bpe.byte_level), false}, spec);
-    if (spec.bpe.byte_level) {
-      const auto bytes = bytes_of_token(token);
-      if (!bytes) continue;  // never made by merges
-      if (bytes->size() == 1) spec.bpe.byte_ids[static_cast<unsigned char>((*bytes)[0])] = id;
-      spec.bpe.vocab.emplace(*bytes, id);
-    } else {
-      if (const int byte = byte_of(token); byte >= 0) spec.bpe.byte_ids[byte] = id;
-      spec.bpe.vocab.emplace(token, id);
-    }
-  }
-  const auto missing = std::ranges::find(spec.bpe.byte_ids, -1);
-  if (missing != spec.bpe.byte_ids.end()) {
-    throw Unsupported(name,
-                      "no token for byte " + std::to_string(missing - spec.bpe.byte_ids.begin()),
-                      "a token for each of the 256 bytes");
-  }
-}
-
 void read_model(const JsonField& root, TokenizerSpec& spec) {
   const JsonField model = root.at("model");
-  check_model(model);
   bool byte_level = false;
   for (const JsonField& step : steps_of(root.at("pre_tokenizer"), "pretokenizers")) {
     if (byte_level) step.unsupported("nothing after ByteLevel");
@@ -246,18 +132,14 @@ void read_model(const JsonField& root, TokenizerSpec& spec) {
   if (!byte_level && !model.at("byte_fallback").boolean_or(false)) {
     model.at("byte_fallback").unsupported("true, or a ByteLevel pre-tokenizer");
   }
-  spec.bpe.byte_level = byte_level;
-  spec.bpe.ignore_merges = model.at("ignore_merges").boolean_or(false);
-  const Vocab vocab = read_vocab(model.at("vocab"));
-  spec.bpe.merges = read_merges(model.at("merges"), vocab);
-  fill_vocab(vocab, model.at("vocab").name(), spec);
+  read_bpe(model, byte_level, spec);
 }
 
 AddedToken read_added_token(const JsonField& field) {
   field.allow_only({"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"});
   if (field.at("single_word").boolean_or(false)) field.at("single_word").unsupported("false");
   const bool special = field.at("special").boolean_or(false);
-  return {.id = static_cast<std::int32_t>(field.at("id").integer(0, kMaxId)),
+  return {.id = static_cast<std::int32_t>(field.at("id").integer(0, kMaxTokenId)),
           .content = field.at("content").string(),
           .lstrip = field.at("lstrip").boolean_or(false),
           .rstrip = field.at("rstrip").boolean_or(false),
@@ -269,7 +151,7 @@ void read_added_tokens(const JsonField& list, TokenizerSpec& spec) {
   if (list.is_null()) return;
   for (std::size_t i = 0; i < list.size(); ++i) {
     AddedToken token = read_added_token(list.at(i));
-    set_token(token.id, {text_of(token.content, spec.bpe.byte_level), token.special}, spec);
+    add_token(token.id, token.content, token.special, spec);
     spec.added.push_back(std::move(token));
   }
 }
@@ -289,7 +171,7 @@ void read_template(const JsonField& step, TokenizerSpec& spec) {
     }
     const JsonField ids = specials.at(item.at("SpecialToken").at("id").string()).at("ids");
     for (std::size_t j = 0; j < ids.size(); ++j) {
-      side->push_back(static_cast<std::int32_t>(ids.at(j).integer(0, kMaxId)));
+      side->push_back(static_cast<std::int32_t>(ids.at(j).integer(0, kMaxTokenId)));
     }
   }
 }

@@ -139,7 +139,7 @@ TEST(Sampler, DrawsTheseTokensOnEveryMachine) {
     tokens.push_back(sampler.sample(logits, {.temperature = 0.8, .top_k = 40, .top_p = 0.95},
                                     {.seed = 1234, .stream = 5, .position = i}));
   }
-  EXPECT_THAT(tokens, ElementsAre(0, 0, 0, 0, 0, 0, 0, 0));
+  EXPECT_THAT(tokens, ElementsAre(20, 31, 24, 24, 27, 39, 17, 8));
 }
 
 TEST(Sampler, RefusesLogitsThatAreNoNumbers) {

@@ -44,6 +44,18 @@ TEST(ChatTemplate, WritesTheFormOfV3) {
   EXPECT_THAT(rendered(std::string(kV3) + kJoins), HasSubstr("<b>Be brief.\n\nBe kind.<｜User｜>"));
 }
 
+TEST(ChatTemplate, WritesTheLaterFormOfV3) {
+  const ChatTemplate form(
+      "{{'<｜User｜>' + message['content'] + '<｜Assistant｜>'}}{{ ns.system_prompt }}", "<b>", "");
+  EXPECT_EQ(form.render(kTalk),
+            "<b>Be kind.<｜User｜>Hi<｜Assistant｜><think>hm</think>Hello<｜end▁of▁sentence｜>"
+            "<｜User｜>Bye<｜Assistant｜>");
+  const std::vector<ChatMessage> two{{"user", "a"}, {"user", "b"}, {"assistant", "c"}};
+  EXPECT_EQ(form.render(two),
+            "<b><｜User｜>a<｜Assistant｜><｜User｜>b<｜Assistant｜>c"
+            "<｜end▁of▁sentence｜><｜Assistant｜>");
+}
+
 TEST(ChatTemplate, WritesTheFormOfR1) {
   EXPECT_EQ(rendered(std::string(kV3) + kJoins + kDrops + kOpens),
             "<b>Be brief.\n\nBe kind.<｜User｜>Hi<｜Assistant｜>Hello<｜end▁of▁sentence｜>"

@@ -3,6 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
+#ifdef MLA_HAVE_RAPIDCHECK
+#include <rapidcheck.h>
+#include <rapidcheck/gtest.h>
+#endif
 
 #include "tests/proto/temp_dir.h"
 
@@ -251,6 +255,21 @@ TEST(CompletionLine, TellsWhyARequestFailed) {
             "\n");
   EXPECT_THAT(error_line(3, "r", {"lost", 500}), HasSubstr("server_error"));
 }
+
+#ifdef MLA_HAVE_RAPIDCHECK
+RC_GTEST_PROP(Completions, AnyLineIsARequestOrAnError, ()) {
+  std::string line = line_of("/v1/completions", {{"prompt", {1, 2}}, {"stop", {"a"}}}).dump();
+  const auto changes = *rc::gen::container<std::vector<std::pair<std::size_t, char>>>(
+      rc::gen::pair(rc::gen::inRange<std::size_t>(0, line.size()), rc::gen::arbitrary<char>()));
+  for (const auto& [place, byte] : changes) line[place] = byte;
+  const CompletionLine result = parse_completion(line, {});
+  if (const auto* error = std::get_if<RequestError>(&result.request)) {
+    RC_ASSERT(!error->message.empty());
+    // What is written about it is JSON in any case.
+    RC_ASSERT(json::parse(error_line(0, result.custom_id, *error))["error"].is_null());
+  }
+}
+#endif
 
 }  // namespace
 }  // namespace mla::proto
