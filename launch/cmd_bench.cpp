@@ -76,6 +76,7 @@ ExitCode run(Options options) {
     linear.threads = options.bench.grid.threads;
     linear.backends = options.bench.backends;
     linear.repeats = options.bench.repeats;
+    linear.hot = options.bench.hot;
     const ExitCode code = bench::run_linear_bench(linear, sink);
     if (file) file->commit();
     return code;

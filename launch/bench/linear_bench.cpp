@@ -150,12 +150,13 @@ ExitCode run_linear_bench(const LinearBenchOptions& options,
   const auto threads_list =
       parse_sizes("--threads", options.threads.empty() ? cores : options.threads);
 
-  std::int64_t bytes = cold_pool_bytes();
+  std::int64_t bytes = options.hot ? 0 : cold_pool_bytes();
   for (const LayerShape& shape : shapes) bytes = std::max(bytes, shape.elements() * 2);
   Pool pool(bytes);
   pool.fill(DType::kBf16);
-  sink(fmt::format("{}\n{}, {}\nlinear layers with bf16 weights from {} MiB; cold\n\n",
-                   build_summary(), cpu_model(), date_today(), bytes >> 20));
+  sink(fmt::format("{}\n{}, {}\nlinear layers with bf16 weights, {}\n\n", build_summary(),
+                   cpu_model(), date_today(),
+                   options.hot ? "hot" : fmt::format("cold: from {} MiB", bytes >> 20)));
   ExitCode code = ExitCode::kDone;
   for (const kernels::HostBackend* backend : backends) {
     for (const std::int64_t wide : threads_list) {

@@ -16,10 +16,11 @@ struct LinearBenchOptions {
   std::string threads;                 ///< empty: one per core
   std::string backends = "auto";
   RepeatPolicy repeats;
+  bool hot = false;  ///< the same weights in every repeat
 };
 
-/// Measures linear layers with bf16 weights that come from memory, against what the machine reads
-/// and multiplies in fp32 at most. A table goes to `sink`, line by line. Returns
+/// Measures linear layers with bf16 weights that come from memory (unless hot), against what the
+/// machine reads and multiplies in fp32 at most. A table goes to `sink`, line by line. Returns
 /// kVerificationFailed if a result was wrong.
 /// @throws InvalidArgument or Unsupported before anything is measured.
 ExitCode run_linear_bench(const LinearBenchOptions& options,

@@ -51,7 +51,7 @@ TEST(Bench, ComparesTheFusedProjectionsWithSteps) {
 TEST(Bench, MeasuresLinearLayers) {
   const CommandResult result =
       run_meshmla(0,
-                  "bench --linear --layers 48x64,3:16x33 --tokens 1,9 --threads 2 --backend "
+                  "bench --linear --hot --layers 48x64,3:16x33 --tokens 1,9 --threads 2 --backend "
                   "portable --repeats 1 --seconds 0");
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_THAT(result.output, HasSubstr("| 48x64 | 9 |"));
