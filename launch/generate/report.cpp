@@ -29,7 +29,7 @@ void print_model(const std::string& name, const ModelConfig& config,
              "ranks    {}, cache {} tokens ({}) in each of {} group(s), {} tokens a step\n",
              name, config.family, config.num_layers, config.hidden_size, config.attention.num_heads,
              load_seconds, to_string(options.sharding),
-             options.limits.num_pages * dist::kPageTokens, to_string(options.limits.kv_dtype),
+             options.limits.num_pages * dist::kPageTokens, name_of(options.limits.kv_dtype),
              options.sharding.groups(), options.limits.max_tokens);
 }
 
