@@ -95,7 +95,7 @@ ExitCode generate(const GenerateOptions& options, const ModelConfig& config,
                        .max_step_tokens = model_options.limits.max_tokens,
                        .max_running = model_options.limits.max_logits,
                        .share_prefixes = options.share_prefixes});
-  const proto::CompletionJob job{.model = options.model, .created = std::time(nullptr)};
+  const proto::CompletionJob job{.model = options.model, .created = 0};
   const bool streams = options.output.empty();
   std::map<std::int64_t, std::string> answers;
   Generation generation(config, tools, requests, job,

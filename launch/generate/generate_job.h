@@ -26,7 +26,7 @@ struct GenerateOptions {
 
   std::string sharding = "heads";
   std::string backend = "auto";
-  std::string kv_dtype = "fp16";
+  std::string kv_dtype = "fp32";
   int threads = 0;  ///< per rank; 0: as `choose_threads` says
   std::int64_t max_running = 64;
   std::int64_t max_step_tokens = 512;
