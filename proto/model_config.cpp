@@ -10,8 +10,8 @@
 namespace mla::proto {
 namespace {
 
-constexpr std::size_t kMostFileBytes = std::size_t{1} << 24;
-constexpr int kMaxDepth = 16;
+constexpr std::size_t kMostConfigBytes = std::size_t{1} << 24;
+constexpr int kConfigDepth = 16;
 
 /// What does not change logits: who made the file, training, sampling, and other programs' hints.
 void ignore_common(Fields& fields) {
@@ -101,17 +101,17 @@ ModelConfig parse_config(const nlohmann::json& object, const std::string& name) 
 
 }  // namespace
 
-ModelConfig parse_model_config(std::string_view json, const std::string& name) {
-  return parse_config(parse_json(json, name, kMaxDepth), name);
+ModelConfig parse_model_config(std::string_view text, const std::string& name) {
+  return parse_config(parse_json(text, name, kConfigDepth), name);
 }
 
 ModelConfig read_model_config(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "config.json";
   ModelConfig config =
-      parse_config(parse_json_file(path, kMostFileBytes, kMaxDepth), path.string());
+      parse_config(parse_json_file(path, kMostConfigBytes, kConfigDepth), path.string());
   const std::filesystem::path generation = folder / "generation_config.json";
   if (std::filesystem::exists(generation)) {
-    const nlohmann::json parsed = parse_json_file(generation, kMostFileBytes, kMaxDepth);
+    const nlohmann::json parsed = parse_json_file(generation, kMostConfigBytes, kConfigDepth);
     Fields fields(parsed, generation.string());
     read_token_ids(fields, config);
   }
