@@ -10,14 +10,15 @@
 
 #include "core/dtype.h"
 #include "core/error.h"
-#include "proto/json_fields.h"
+#include "proto/json_reader.h"
 #include "proto/safetensors.h"
 #include "proto/weight_names.h"
 
 namespace mla::proto {
 namespace {
 
-constexpr std::int64_t kMostIndexBytes = std::int64_t{1} << 28;
+constexpr std::size_t kMostIndexBytes = std::size_t{1} << 28;
+constexpr int kIndexDepth = 2;
 const std::string kScaleSuffix = "_scale_inv";
 
 struct TypeName {
@@ -128,14 +129,13 @@ class Checkpoint final : public WeightStorage, public WeightSource {
   };
 
   void read_index(const std::filesystem::path& path) {
-    const nlohmann::json index = read_json_object(path, kMostIndexBytes);
-    const std::string field = "file '" + path.string() + "': weight_map";
-    const auto map = index.find("weight_map");
-    if (map == index.end() || !map->is_object()) throw FormatError(field, "missing", "an object");
-    for (const auto& [name, file] : map->items()) {
+    const nlohmann::json parsed = parse_json_file(path, kMostIndexBytes, kIndexDepth);
+    const JsonField map = JsonField(parsed, "file '" + path.string() + "'").at("weight_map");
+    if (!map.value().is_object()) map.expected("an object");
+    for (const auto& [name, file] : map.value().items()) {
       const std::string shard = file.is_string() ? file.get<std::string>() : "";
       if (shard.empty() || shard.find('/') != std::string::npos) {
-        throw FormatError(field + ": " + name, shown(file), "the name of a file beside it");
+        map.at(name).expected("the name of a file beside it");
       }
       shard_of_[name] = shard;
     }

@@ -5,14 +5,12 @@
 #include <sstream>
 
 #include "core/error.h"
-#include "proto/file_io.h"
+#include "proto/json_reader.h"
 
 namespace mla::proto {
 namespace {
 
 using nlohmann::json;
-
-constexpr int kMaxConfigDepth = 16;
 
 std::string number_text(double x) {
   std::ostringstream stream;
@@ -22,18 +20,8 @@ std::string number_text(double x) {
 
 }  // namespace
 
-json parse_json_object(std::string_view text, const std::string& name) {
-  json parsed = parse_json(text, name, kMaxConfigDepth);
-  if (!parsed.is_object()) throw FormatError(name, shown(parsed), "a JSON object");
-  return parsed;
-}
-
-json read_json_object(const std::filesystem::path& path, std::int64_t most_bytes) {
-  json parsed = parse_json_file(path, static_cast<std::size_t>(most_bytes), kMaxConfigDepth);
-  if (!parsed.is_object()) {
-    throw FormatError("file '" + path.string() + "'", shown(parsed), "a JSON object");
-  }
-  return parsed;
+Fields::Fields(const json& object, std::string name) : object_(object), name_(std::move(name)) {
+  if (!object.is_object()) throw FormatError(name_, shown(object), "a JSON object");
 }
 
 bool Fields::has(const std::string& key) {

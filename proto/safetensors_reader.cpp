@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
-#include "proto/json_fields.h"
+#include "proto/json_reader.h"
 #include "proto/safetensors.h"
 
 namespace mla::proto {

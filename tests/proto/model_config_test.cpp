@@ -157,7 +157,7 @@ TEST(ModelConfig, RefusesRopeThatItDoesNotKnow) {
   EXPECT_THAT(error_of_config(config), HasSubstr("rope_scaling: factor"));
   config = config_of("minicpm3");
   config["rope_scaling"]["long_factor"] = {1, 2};
-  EXPECT_THAT(error_of_config(config), HasSubstr("an array of 2; expected an array of 8 numbers"));
+  EXPECT_THAT(error_of_config(config), HasSubstr("an array; expected an array of 8 numbers"));
 }
 
 TEST(ModelConfig, RefusesEveryTruncatedFile) {
@@ -167,7 +167,8 @@ TEST(ModelConfig, RefusesEveryTruncatedFile) {
               ExitCode::kBadInput);
   }
   EXPECT_THAT(error_of([] { parse_model_config(std::string(100'000, '['), "config.json"); }),
-              HasSubstr("a JSON object"));
+              HasSubstr("nested too deep"));
+  EXPECT_THAT(error_of([] { parse_model_config("3", "config.json"); }), HasSubstr("a JSON object"));
 }
 
 TEST(ModelConfig, TakesTheEndOfTextFromTheGenerationConfig) {
