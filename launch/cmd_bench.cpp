@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/trace.h"
 #include "launch/bench/bench.h"
+#include "launch/bench/linear_bench.h"
 #include "launch/command.h"
 #include "proto/file_io.h"
 #include "proto/trace_file.h"
@@ -27,6 +28,8 @@ struct Lengths {
 
 struct Options {
   bench::BenchOptions bench;
+  bool linear = false;
+  bench::LinearBenchOptions linear_layers;
   Lengths lengths;
   std::string format = "table";
   std::filesystem::path output;
@@ -68,6 +71,16 @@ ExitCode run(Options options) {
       write_out(text);
     }
   };
+  if (options.linear) {
+    bench::LinearBenchOptions linear = options.linear_layers;
+    linear.threads = options.bench.grid.threads;
+    linear.backends = options.bench.backends;
+    linear.repeats = options.bench.repeats;
+    linear.hot = options.bench.hot;
+    const ExitCode code = bench::run_linear_bench(linear, sink);
+    if (file) file->commit();
+    return code;
+  }
   const auto report = bench::make_report(options.format, options.bench.compares(), sink);
   const ExitCode code = bench::run_bench(options.bench, *report);
   if (file) file->commit();
@@ -108,6 +121,19 @@ void add_lengths(CLI::App& cmd, bench::Grid& grid, Lengths& lengths, CLI::Option
   rows->excludes(cmd.get_option("--heads"))->excludes(cmd.get_option("--s-q"));
 }
 
+void add_linear(CLI::App& cmd, Options& options, CLI::Option* projected) {
+  CLI::Option* const linear =
+      cmd.add_flag("--linear", options.linear, "Measure linear layers instead, in a table");
+  linear->excludes(projected);
+  cmd.add_option("--layers", options.linear_layers.layers,
+                 "With --linear: outputs x columns; 6:1408x2048 are six that run together")
+      ->needs(linear)
+      ->capture_default_str();
+  cmd.add_option("--tokens", options.linear_layers.rows, "With --linear: rows, as 1..256*4")
+      ->needs(linear)
+      ->capture_default_str();
+}
+
 /// Returns the flag --projected.
 CLI::Option* add_grid(CLI::App& cmd, bench::Grid& grid) {
   cmd.add_option("--heads", grid.heads, "Query heads: sizes and ranges, as 16,128 or 16..64+16")
@@ -144,6 +170,7 @@ Command add_bench(CLI::App& app) {
       "bench", "Measure how fast this machine decodes, and how far from its limits");
   CLI::Option* const projected = add_grid(*cmd, b.grid);
   add_lengths(*cmd, b.grid, options->lengths, projected);
+  add_linear(*cmd, *options, projected);
   cmd->add_option("--backend", b.backends, "auto, all, or names with commas between them")
       ->capture_default_str()
       ->envname("MESHMLA_BACKEND");

@@ -188,12 +188,18 @@ struct LinearScheme {
     }
   }
 
+  /// As many outputs at a time as have their weights in L2 for all rows.
   template <WeightType kType>
   static void multiply_typed(const LinearParams& layer, Range outputs) {
-    deal(layer.rows, kRows, [&](std::int64_t row, std::int64_t rows) {
-      with_constant<kRows>(
-          rows, [&]<int kTileRows>() { multiply_rows<kType, kTileRows>(layer, outputs, row); });
-    });
+    const std::int64_t fit = kBytesInL2 / (layer.weights.cols * size_of(kType)) / kOutputs;
+    const std::int64_t step = fit > 1 ? fit * kOutputs : kOutputs;
+    for (Range some = outputs; some.begin < outputs.end; some.begin = some.end) {
+      some.end = some.begin + step < outputs.end ? some.begin + step : outputs.end;
+      deal(layer.rows, kRows, [&](std::int64_t row, std::int64_t rows) {
+        with_constant<kRows>(
+            rows, [&]<int kTileRows>() { multiply_rows<kType, kTileRows>(layer, some, row); });
+      });
+    }
   }
 
   /// `LinearKernel::multiply`
@@ -212,6 +218,7 @@ struct LinearScheme {
 
  private:
   static constexpr std::int64_t kLineBytes = 64;
+  static constexpr std::int64_t kBytesInL2 = std::int64_t{1} << 19;
 };
 
 }  // namespace mla::kernels::cpu

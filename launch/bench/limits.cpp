@@ -33,16 +33,6 @@ double read_seconds(std::span<const std::uint64_t> data, int threads) {
   return watch.seconds();
 }
 
-double measure_memory(const Pool& pool, int threads) {
-  const auto elements = pool.elements();
-  const auto bytes = std::min<std::size_t>(elements.size() * 2, cold_pool_bytes());
-  const std::span data(reinterpret_cast<const std::uint64_t*>(elements.data()),
-                       bytes / sizeof(std::uint64_t));
-  double best = read_seconds(data, threads);
-  for (int i = 1; i < kAttempts; ++i) best = std::min(best, read_seconds(data, threads));
-  return static_cast<double>(data.size_bytes()) / best;
-}
-
 /// FLOP/s of one attempt with `count` instructions a thread.
 double products_rate(const kernels::HostBackend& backend, DType dtype, int threads,
                      std::int64_t count) {
@@ -51,6 +41,18 @@ double products_rate(const kernels::HostBackend& backend, DType dtype, int threa
 #pragma omp parallel for schedule(static, 1) num_threads(threads) reduction(+ : flops)
   for (int t = 0; t < threads; ++t) flops += backend.run_products(dtype, count);
   return flops / watch.seconds();
+}
+
+}  // namespace
+
+double measure_memory(const Pool& pool, int threads) {
+  const auto elements = pool.elements();
+  const auto bytes = std::min<std::size_t>(elements.size() * 2, cold_pool_bytes());
+  const std::span data(reinterpret_cast<const std::uint64_t*>(elements.data()),
+                       bytes / sizeof(std::uint64_t));
+  double best = read_seconds(data, threads);
+  for (int i = 1; i < kAttempts; ++i) best = std::min(best, read_seconds(data, threads));
+  return static_cast<double>(data.size_bytes()) / best;
 }
 
 double measure_products(const kernels::HostBackend& backend, DType dtype, int threads) {
@@ -63,8 +65,6 @@ double measure_products(const kernels::HostBackend& backend, DType dtype, int th
   }
   return best;
 }
-
-}  // namespace
 
 std::optional<Roofline> Limits::roofline(const Point& point,
                                          const kernels::Backend& backend) const {

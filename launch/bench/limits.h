@@ -55,6 +55,12 @@ struct Limits {
   std::optional<Roofline> roofline(const Point& point, const kernels::Backend& backend) const;
 };
 
+/// Bytes per second of reading `pool`: the best of several attempts, as all of these.
+double measure_memory(const Pool& pool, int threads);
+
+/// FLOP/s of the products of `backend`.
+double measure_products(const kernels::HostBackend& backend, DType dtype, int threads);
+
 /// Measures everything that the points need of the CPU, about a third of a second for each limit:
 /// the best of several attempts.
 Limits measure_limits(std::span<const Point> points,

@@ -7,6 +7,7 @@
 #include "core/result_builder.h"
 #include "kernels/projected_decode.h"
 #include "tests/kernels/c_call.h"
+#include "tests/kernels/linear_problem.h"
 #include "tests/kernels/local_problem.h"
 #include "tests/support/runner.h"
 
@@ -77,6 +78,22 @@ TEST(DecodeProjected, AllocatesNothing) {
     kernels::decode_projected(batch, plan, weights, *backend, inputs, {out.data(), lse.data()},
                               workspace.span());
     EXPECT_EQ(allocations, before) << backend->name();
+  }
+}
+
+TEST(LinearLayers, AllocateNothing) {
+  const LinearProblem problem({WeightType::kBf16, 20, 40, 70});
+  for (const kernels::HostBackend* backend : usable_backends()) {
+    const AlignedBytes workspace(kernels::linear_workspace_bytes(*backend, 70, 20, 1));
+    std::vector<float> y(20 * 40);
+    kernels::LinearParams params = problem.params({0, 20}, {0, 40});
+    params.y = y.data();
+    params.y_stride = 40;
+    for (const int threads : {1, 3}) {
+      const long before = allocations;
+      kernels::linear(*backend, params, threads, workspace.span());
+      EXPECT_EQ(allocations, before) << backend->name() << ", " << threads << " threads";
+    }
   }
 }
 

@@ -10,7 +10,7 @@
 namespace mla::test {
 namespace {
 
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+constexpr float kPoison = std::numeric_limits<float>::quiet_NaN();
 
 /// A random number in the bits of `type`.
 void put_random(WeightType type, std::mt19937_64& random, std::byte* to) {
@@ -33,11 +33,11 @@ void put_nan(WeightType type, std::byte* to) {
   const auto put = [to](auto bits) { std::memcpy(to, &bits, sizeof bits); };
   switch (type) {
     case WeightType::kBf16:
-      return put(to_bf16(kNan).bits);
+      return put(to_bf16(kPoison).bits);
     case WeightType::kFp16:
-      return put(to_fp16(kNan).bits);
+      return put(to_fp16(kPoison).bits);
     case WeightType::kFp32:
-      return put(kNan);
+      return put(kPoison);
     case WeightType::kFp8E4m3:
       return put(std::uint8_t{0x7f});
   }
@@ -70,7 +70,7 @@ double e4m3_value(std::uint8_t code) {
 LinearProblem::LinearProblem(const LinearSpec& spec)
     : spec_(spec),
       weights_((spec.shift + spec.outputs * spec.cols) * size_of(spec.type), std::byte{0xff}),
-      x_(spec.shift + spec.rows * (spec.cols + spec.x_gap), kNan) {
+      x_(spec.shift + spec.rows * (spec.cols + spec.x_gap), kPoison) {
   std::mt19937_64 random(spec.seed);
   for (std::int64_t o = 0; o < spec.outputs; ++o) {
     for (std::int64_t c = 0; c < spec.cols; ++c) put_random(spec.type, random, element(o, c));
@@ -133,7 +133,7 @@ LinearProblem::Exact LinearProblem::exact(std::int64_t row, std::int64_t output)
 }
 
 void LinearProblem::poison_row(std::int64_t row) {
-  x_[spec_.shift + row * (spec_.cols + spec_.x_gap) + spec_.cols / 2] = kNan;
+  x_[spec_.shift + row * (spec_.cols + spec_.x_gap) + spec_.cols / 2] = kPoison;
 }
 
 void LinearProblem::poison_output(std::int64_t output) {

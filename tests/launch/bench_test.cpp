@@ -48,6 +48,18 @@ TEST(Bench, ComparesTheFusedProjectionsWithSteps) {
   for (const auto& row : json["rows"]) EXPECT_EQ(row["check"], "right");
 }
 
+TEST(Bench, MeasuresLinearLayers) {
+  const CommandResult result =
+      run_meshmla(0,
+                  "bench --linear --hot --layers 48x64,3:16x33 --tokens 1,9 --threads 2 --backend "
+                  "portable --repeats 1 --seconds 0");
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_THAT(result.output, HasSubstr("| 48x64 | 9 |"));
+  EXPECT_THAT(result.output, HasSubstr("| 3:16x33 | 1 |"));
+  EXPECT_THAT(result.output, HasSubstr("| right |"));
+  EXPECT_EQ(run_meshmla(0, "bench --linear --layers 48").exit_code, 2);
+}
+
 TEST(Bench, TakesBatchesOfDifferentLengths) {
   const auto rows_of = [](const std::string& options) {
     const CommandResult result =
