@@ -78,7 +78,7 @@ void add_model_options(CLI::App& cmd, PlanModelOptions& model) {
   cmd.add_option("--layers", model.layers, "Only the first layers; 0: all")
       ->check(CLI::NonNegativeNumber)
       ->group(kGroup);
-  cmd.add_option("--sharding", model.sharding, "auto, heads, requests or groups:G")
+  cmd.add_option("--sharding", model.sharding, "auto, heads, kv, requests or groups:G")
       ->capture_default_str()
       ->group(kGroup);
   cmd.add_option("--requests", model.requests, "Requests decoded at a time")

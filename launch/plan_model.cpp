@@ -66,7 +66,8 @@ void plan_model(const PlanModelOptions& options) {
     fmt::print("taken    {}\n", to_string(choose_sharding(costs, rank_bytes).sharding));
     return;
   }
-  const dist::ModelSharding wanted = dist::parse_model_sharding(options.sharding, options.ranks);
+  const dist::ModelSharding wanted =
+      dist::parse_model_sharding(options.sharding, options.ranks, options.context);
   for (const dist::ShardingCost& cost : costs) {
     if (cost.sharding == wanted) require_fits(cost, rank_bytes);
   }

@@ -57,6 +57,7 @@ Attention::Attention(const RankContext& context)
   batch_.page_block_size = kPageTokens;
   batch_.num_pages = context.limits.num_pages;
   batch_.softmax_scale = config_.softmax_scale;
+  if (context.sharding.splits_cache()) split_.emplace(context, batch_);
 }
 
 std::int64_t Attention::copied_bytes(const ModelConfig& config, const ModelWeights& weights,
@@ -78,8 +79,12 @@ std::int64_t Attention::buffer_bytes(const ModelConfig& config, const ModelLimit
                                      const ModelSharding& sharding) {
   const AttentionConfig& a = config.attention;
   const std::int64_t heads = ceil_div(a.num_heads, sharding.group_size);
+  const std::int64_t split = sharding.splits_cache()
+                                 ? SplitCacheAttention::buffer_bytes(config, limits, sharding.ranks)
+                                 : 0;
   const std::int64_t floats = latents_width(a) + heads * (q_head_dim(a) + a.kv_lora_rank + 1);
-  return limits.max_tokens * (floats * 4 + heads * cache_width(a) * size_of(limits.kv_dtype)) +
+  return split +
+         limits.max_tokens * (floats * 4 + heads * cache_width(a) * size_of(limits.kv_dtype)) +
          ColumnGather::bytes(limits.max_tokens, latents_width(a), sharding.group_size) +
          ColumnGather::bytes(limits.max_tokens, a.num_heads * a.v_head_dim, sharding.group_size);
 }
@@ -109,6 +114,10 @@ void Attention::begin(const GroupStep& step) {
   batch_.requests.clear();
   pieces_.clear();
   inputs_.pieces.clear();
+  if (split_) {
+    split_->begin(step);
+    return;
+  }
   if (heads_.empty() || step.sequences.empty()) return;
 
   const std::int64_t row_words = row_width_ * size_of(batch_.dtype) / 2;
@@ -151,10 +160,7 @@ void Attention::run(std::int64_t layer, const float* x, ColumnGather& out) {
   take_latents(layer, latents_.gather(step_->tokens()));
   absorb(layer);
   write_queries();
-  if (decoder_) {
-    inputs_.kv.data = reinterpret_cast<const std::uint16_t*>(cache_of(layer));
-    decoder_->run(inputs_, *results_);
-  }
+  attend(layer);
   project_values(weights);
   project_out(weights, values_.gather(step_->tokens()), out);
 }
@@ -213,6 +219,7 @@ void Attention::take_latents(std::int64_t layer, const float* latents) {
                       kv);
     std::copy_n(from + q_rank + kv_rank, rope, kv + kv_rank);
     rotate(t, kv + kv_rank);
+    if (!has_row(t)) continue;
     std::byte* const row = cache_row(layer, t);
     kernels::store_scaled(batch_.dtype, kv, config_.kv_lora_rank, config_.kv_scale, row);
     kernels::store_scaled(batch_.dtype, kv + kv_rank, rope, 1,
@@ -242,19 +249,34 @@ void Attention::absorb(std::int64_t layer) {
   context_.linear(layers_);
 }
 
+/// (absorbed, rope), in the type of the cache; in fp32 where they travel first.
 void Attention::write_queries() {
   const std::int64_t heads = heads_.size();
-  const std::int64_t element = size_of(batch_.dtype);
+  const DType type = split_ ? DType::kFp32 : batch_.dtype;
+  auto* const base =
+      split_ ? reinterpret_cast<std::byte*>(split_->queries().local()) : queries_.data();
+  const std::int64_t stride = split_ ? split_->queries().stride() : heads * row_width_;
 #pragma omp parallel for schedule(static) num_threads(context_.threads)
   for (std::int64_t i = 0; i < step_->tokens() * heads; ++i) {
     const float scale = step_->q_scales[i / heads];
-    std::byte* const to = queries_.data() + i * row_width_ * element;
-    kernels::store_scaled(batch_.dtype, absorbed_.data() + i * config_.kv_lora_rank,
-                          config_.kv_lora_rank, scale, to);
+    std::byte* const to = base + (i / heads * stride + i % heads * row_width_) * size_of(type);
+    kernels::store_scaled(type, absorbed_.data() + i * config_.kv_lora_rank, config_.kv_lora_rank,
+                          scale, to);
     float* const rope = q_.data() + i * q_head_dim(config_) + config_.qk_nope_head_dim;
     rotate(i / heads, rope);
-    kernels::store_scaled(batch_.dtype, rope, config_.qk_rope_head_dim, scale,
-                          to + config_.kv_lora_rank * element);
+    kernels::store_scaled(type, rope, config_.qk_rope_head_dim, scale,
+                          to + config_.kv_lora_rank * size_of(type));
+  }
+}
+
+/// absorbed <- o, the attention of the queries to the rows of the cache.
+void Attention::attend(std::int64_t layer) {
+  const auto* const cache = reinterpret_cast<const std::uint16_t*>(cache_of(layer));
+  if (split_) {
+    split_->run(cache, absorbed_.data());
+  } else if (decoder_) {
+    inputs_.kv.data = cache;
+    decoder_->run(inputs_, *results_);
   }
 }
 
@@ -288,6 +310,13 @@ void Attention::project_out(const AttentionWeights& weights, const float* values
 
 std::byte* Attention::cache_of(std::int64_t layer) {
   return cache_.data() + layer * (cache_.size() / context_.config.num_layers);
+}
+
+/// Whether the row of a token belongs into this rank's cache.
+bool Attention::has_row(std::int64_t token) const {
+  const ModelSharding& sharding = context_.sharding;
+  return !sharding.splits_cache() ||
+         sharding.cache_rank(step_->positions[token]) == context_.group.rank();
 }
 
 std::byte* Attention::cache_row(std::int64_t layer, std::int64_t token) {

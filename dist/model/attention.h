@@ -11,6 +11,7 @@
 #include "dist/model/gather.h"
 #include "dist/model/group_step.h"
 #include "dist/model/rank_context.h"
+#include "dist/model/split_cache.h"
 #include "kernels/local_decode.h"
 
 namespace mla::dist {
@@ -48,6 +49,8 @@ class Attention {
   void rotate(std::int64_t token, float* x) const;
   void absorb(std::int64_t layer);
   void write_queries();
+  void attend(std::int64_t layer);
+  bool has_row(std::int64_t token) const;
   void project_values(const AttentionWeights& weights);
   void project_out(const AttentionWeights& weights, const float* values, ColumnGather& out);
   std::byte* cache_of(std::int64_t layer);
@@ -79,6 +82,7 @@ class Attention {
   AlignedBuffer<std::byte> decoder_memory_;
   std::optional<StridedResults> results_;
   std::optional<kernels::LocalDecoder> decoder_;
+  std::optional<SplitCacheAttention> split_;  // does what follows the queries where it is in use
 };
 
 }  // namespace mla::dist

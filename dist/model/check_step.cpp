@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "core/batch.h"
 #include "core/error.h"
 #include "dist/model/group_step.h"
 
@@ -41,6 +42,9 @@ void check_options(const ModelConfig& config, const ModelSharding& sharding,
          "the job's " + std::to_string(ranks));
   expect(sharding.group_size > 0 && ranks % sharding.group_size == 0, "sharding.group_size",
          sharding.group_size, "a divisor of the " + std::to_string(ranks) + " ranks");
+  expect(sharding.cache_run >= 0 && sharding.cache_run % kDefaultChunkTokens == 0,
+         "sharding.cache_run", sharding.cache_run,
+         "a multiple of " + std::to_string(kDefaultChunkTokens));
   expect(limits.num_pages > 0, "limits.num_pages", limits.num_pages, "at least 1");
   expect(limits.max_tokens > 0, "limits.max_tokens", limits.max_tokens, "at least 1");
   expect(limits.max_logits > 0, "limits.max_logits", limits.max_logits, "at least 1");

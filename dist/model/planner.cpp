@@ -92,6 +92,11 @@ void add_messages(const ModelConfig& config, double tokens, ShardingCost& cost) 
     cost.messages += moe_layers;
     floats += moe_layers * tokens * top_k * static_cast<double>(moe.intermediate_size);
   }
+  if (s.splits_cache()) {  // queries, partials and outputs of all heads
+    cost.messages += layers * 3;
+    floats += layers * group_tokens * static_cast<double>(a.num_heads) *
+              static_cast<double>(cache_width(a) + (s.group_size + 1) * a.kv_lora_rank);
+  }
   cost.messages += s.ranks > 1 ? 1 : 0;
   cost.message_bytes = 4 * floats;
 }
@@ -101,7 +106,9 @@ ShardingCost cost_of(const ModelConfig& config, const ModelWeights& weights,
                      const ModelLimits& limits, const kernels::HostBackend& backend) {
   ShardingCost cost{.sharding = sharding, .limits = limits};
   const std::int64_t group_requests = ceil_div(workload.requests, sharding.groups());
-  cost.limits.num_pages = group_requests * ceil_div(workload.context, kPageTokens);
+  const std::int64_t rank_context =
+      sharding.splits_cache() ? std::min(sharding.cache_run, workload.context) : workload.context;
+  cost.limits.num_pages = group_requests * ceil_div(rank_context, kPageTokens);
   for (int rank = 0; rank < sharding.ranks; ++rank) {
     const RankMemory memory = rank_memory(config, weights, sharding, cost.limits, backend, rank);
     if (memory.total() > cost.memory.total()) cost.memory = memory;
@@ -117,9 +124,11 @@ ShardingCost cost_of(const ModelConfig& config, const ModelWeights& weights,
                                    experts_read(config.moe, sharding, workload.requests);
   cost.weight_bytes =
       bytes.dense / sharding.group_size + bytes.router + bytes.head / sharding.ranks + experts;
-  const double rows = layers * group_tokens * static_cast<double>(workload.context);
+  const double rows = layers * group_tokens * static_cast<double>(rank_context);
   cost.cache_bytes = rows * static_cast<double>(cache_width(a) * size_of(limits.kv_dtype));
-  const double heads = std::ceil(static_cast<double>(a.num_heads) / sharding.group_size);
+  const double heads = sharding.splits_cache()
+                           ? static_cast<double>(a.num_heads)
+                           : std::ceil(static_cast<double>(a.num_heads) / sharding.group_size);
   cost.products = rows * heads * static_cast<double>(cache_width(a) + a.kv_lora_rank) +
                   group_tokens * cost.weight_bytes / 2;
   add_messages(config, static_cast<double>(workload.requests), cost);
@@ -144,6 +153,10 @@ std::vector<ShardingCost> sharding_costs(const ModelConfig& config, const ModelW
   for (int groups = 1; groups <= ranks; ++groups) {
     if (ranks % groups != 0) continue;
     costs.push_back(cost_of(config, weights, {ranks, ranks / groups}, workload, limits, backend));
+  }
+  if (ranks > 1) {
+    const ModelSharding kv = parse_model_sharding("kv", ranks, workload.context);
+    costs.push_back(cost_of(config, weights, kv, workload, limits, backend));
   }
   return costs;
 }

@@ -34,8 +34,9 @@ struct ShardingCost {
   friend bool operator==(const ShardingCost&, const ShardingCost&) = default;
 };
 
-/// One entry for each number of groups that divides `ranks`, the fewest groups first. A pure
-/// function of sizes: of `weights` only types and sizes are read.
+/// One entry for each number of groups that divides `ranks`, the fewest groups first, then one for
+/// a group that splits its cache. A pure function of sizes: of `weights` only types and sizes are
+/// read.
 /// @param limits of which num_pages is worked out
 std::vector<ShardingCost> sharding_costs(const ModelConfig& config, const ModelWeights& weights,
                                          int ranks, const ModelWorkload& workload,

@@ -2,6 +2,7 @@
 
 #include <charconv>
 
+#include "core/batch.h"
 #include "core/error.h"
 
 namespace mla::dist {
@@ -47,8 +48,13 @@ void add_experts(const MoeWeights& weights, const ModelSharding& sharding, int r
 
 }  // namespace
 
-ModelSharding parse_model_sharding(std::string_view text, int ranks) {
+ModelSharding parse_model_sharding(std::string_view text, int ranks, std::int64_t longest_context) {
   if (text == "heads") return {ranks, ranks};
+  if (text == "kv") {
+    const std::int64_t chunks =
+        ceil_div(std::max<std::int64_t>(longest_context, 1), kDefaultChunkTokens);
+    return {ranks, ranks, ceil_div(chunks, ranks) * kDefaultChunkTokens};
+  }
   if (text == "requests") return {ranks, 1};
   constexpr std::string_view kGroups = "groups:";
   int groups = 0;
@@ -58,14 +64,15 @@ ModelSharding parse_model_sharding(std::string_view text, int ranks) {
     if (error != std::errc() || end != number.data() + number.size()) groups = 0;
   }
   if (groups < 1 || ranks % groups != 0) {
-    throw InvalidArgument(
-        "model sharding", text,
-        "heads, requests or groups:G with G a divisor of the " + std::to_string(ranks) + " ranks");
+    throw InvalidArgument("model sharding", text,
+                          "heads, kv, requests or groups:G with G a divisor of the " +
+                              std::to_string(ranks) + " ranks");
   }
   return {ranks, ranks / groups};
 }
 
 std::string to_string(const ModelSharding& sharding) {
+  if (sharding.splits_cache()) return "kv";
   if (sharding.groups() == 1) return "heads";
   if (sharding.group_size == 1) return "requests";
   return "groups:" + std::to_string(sharding.groups());

@@ -19,23 +19,33 @@ namespace mla::dist {
 ///   one group ("heads")        every rank works on every token: the least time for a step
 ///   groups of one ("requests") a rank keeps its sequences' cache to itself, as data-parallel
 ///                              attention does: the most room for caches, the fewest messages
+///   one group ("kv")           as "heads", but each rank has one run of the tokens of every
+///                              sequence and attends to it with all heads: for long contexts
 ///
 /// With one group, experts too are cut by rows. With several, an expert lies wholly on one rank of
 /// the job, and tokens of all groups come to it. The head is cut over all ranks by vocabulary.
 struct ModelSharding {
   int ranks = 1;
   int group_size = 1;  ///< a divisor of `ranks`
+  /// Tokens, whole chunks, of a rank's run of a sequence; 0: every rank of a group has all of it.
+  std::int64_t cache_run = 0;
 
   int groups() const { return ranks / group_size; }
   int group_of(int rank) const { return rank / group_size; }
   int rank_in_group(int rank) const { return rank % group_size; }
+  bool splits_cache() const { return cache_run > 0; }
+  /// The rank within its group whose pages hold `position`, where the cache is split.
+  int cache_rank(std::int64_t position) const {
+    return static_cast<int>(std::min<std::int64_t>(position / cache_run, group_size - 1));
+  }
 
   friend bool operator==(const ModelSharding&, const ModelSharding&) = default;
 };
 
-/// "heads", "requests" or "groups:G".
+/// "heads", "kv", "requests" or "groups:G".
+/// @param longest_context tokens, which "kv" cuts into even runs
 /// @throws InvalidArgument for anything else, and for a G that does not divide `ranks`.
-ModelSharding parse_model_sharding(std::string_view text, int ranks);
+ModelSharding parse_model_sharding(std::string_view text, int ranks, std::int64_t longest_context);
 std::string to_string(const ModelSharding& sharding);
 
 /// The part of `size` things that rank `rank` has in its group.

@@ -14,7 +14,8 @@ struct StepSequence {
   int group = 0;                         ///< where its cache lies
   std::span<const std::int32_t> tokens;  ///< at least one
   std::int64_t start = 0;                ///< position of the first of them
-  /// Page of each block of kPageTokens positions up to the last new token's, in the group's cache.
+  /// Page of each block of kPageTokens positions up to the last new token's, in the group's cache;
+  /// where that is split, in the part of the rank that has these positions.
   /// Pages may be shared between sequences that are equal up to a page's last position.
   std::span<const std::int32_t> pages;
   WantLogits logits = WantLogits::kLast;

@@ -78,7 +78,7 @@ TakeLogits expect_equal(const Logits& expected) {
 }
 
 std::vector<std::string> shardings() {
-  std::vector<std::string> names{"heads", "requests"};
+  std::vector<std::string> names{"heads", "kv", "requests"};
   if (test_world().size() == 4) names.push_back("groups:2");
   return names;
 }
@@ -91,8 +91,8 @@ void expect_same_bits_everywhere(const TestModel& model, const std::vector<std::
   for (const std::string& name : shardings()) {
     for (const int threads : {1, 3}) {
       SCOPED_TRACE(name + ", " + std::to_string(threads) + " threads");
-      Replay replay(test_world(), model, parse_model_sharding(name, test_world().size()), threads,
-                    dtype, sequences);
+      Replay replay(test_world(), model, parse_model_sharding(name, test_world().size(), 1100),
+                    threads, dtype, sequences);
       for (const auto& step : random_steps(sequences, ++seed)) {
         replay.step(step, expect_equal(expected));
       }
@@ -120,7 +120,7 @@ TEST(ModelBits, AreTheSameWithSharedPrefixes) {
   Sequences sequences = random_sequences(model, {100, 150});
   std::copy_n(sequences[0].begin(), 64, sequences[1].begin());
   const Logits expected = alone(model, sequences, DType::kFp16);
-  Replay replay(test_world(), model, parse_model_sharding("heads", test_world().size()), 2,
+  Replay replay(test_world(), model, parse_model_sharding("heads", test_world().size(), 150), 2,
                 DType::kFp16, sequences);
   replay.step({{0, {0, 100}}}, expect_equal(expected));
   replay.share_prefix(0, 1, 64);

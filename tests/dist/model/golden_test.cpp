@@ -19,7 +19,7 @@ nlohmann::json read_golden(const TestModel& model) {
 }
 
 ModelSharding sharding_named(const std::string& name) {
-  return parse_model_sharding(name, test_world().size());
+  return parse_model_sharding(name, test_world().size(), 1024);
 }
 
 /// The largest difference on this rank between logits and the golden ones of some positions.

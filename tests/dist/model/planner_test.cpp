@@ -19,14 +19,15 @@ std::vector<ShardingCost> costs_for(int ranks, const ModelWorkload& workload) {
 }
 
 TEST(ModelSharding, IsReadAndWritten) {
-  EXPECT_EQ(parse_model_sharding("heads", 6), (ModelSharding{6, 6}));
-  EXPECT_EQ(parse_model_sharding("requests", 6), (ModelSharding{6, 1}));
-  EXPECT_EQ(parse_model_sharding("groups:2", 6), (ModelSharding{6, 3}));
-  for (const char* text : {"heads", "requests", "groups:2"}) {
-    EXPECT_EQ(to_string(parse_model_sharding(text, 6)), text);
+  EXPECT_EQ(parse_model_sharding("heads", 6, 0), (ModelSharding{6, 6}));
+  EXPECT_EQ(parse_model_sharding("requests", 6, 0), (ModelSharding{6, 1}));
+  EXPECT_EQ(parse_model_sharding("groups:2", 6, 0), (ModelSharding{6, 3}));
+  EXPECT_EQ(parse_model_sharding("kv", 6, 5000), (ModelSharding{6, 6, 1024}));
+  for (const char* text : {"heads", "kv", "requests", "groups:2"}) {
+    EXPECT_EQ(to_string(parse_model_sharding(text, 6, 5000)), text);
   }
-  for (const char* text : {"", "groups:", "groups:4", "groups:0", "groups:2x", "kv"}) {
-    EXPECT_THROW(parse_model_sharding(text, 6), InvalidArgument) << text;
+  for (const char* text : {"", "groups:", "groups:4", "groups:0", "groups:2x", "tp"}) {
+    EXPECT_THROW(parse_model_sharding(text, 6, 5000), InvalidArgument) << text;
   }
 }
 
@@ -46,17 +47,20 @@ TEST(ModelSharding, GivesEveryRowToARankOfEachGroup) {
   }
 }
 
-TEST(Planner, TakesHeadsForOneRequestAndSplitsRequestsForLongContexts) {
+TEST(Planner, TakesHeadsForOneRequestGroupsForManyAndRunsForLongContexts) {
   constexpr std::int64_t kPlenty = std::int64_t{1} << 40;
   EXPECT_EQ(choose_sharding(costs_for(1, {}), kPlenty).sharding, (ModelSharding{1, 1}));
   const ModelSharding many =
       choose_sharding(costs_for(8, {.requests = 64, .context = 2048}), kPlenty).sharding;
   EXPECT_EQ(many.groups(), 8);
+  const ModelSharding long_one =
+      choose_sharding(costs_for(8, {.requests = 1, .context = 1 << 20}), kPlenty).sharding;
+  EXPECT_TRUE(long_one.splits_cache());
 }
 
 TEST(Planner, SavesCacheByMoreGroups) {
   const auto costs = costs_for(4, {.requests = 8, .context = 1024});
-  ASSERT_EQ(costs.size(), 3U);
+  ASSERT_EQ(costs.size(), 4U);
   EXPECT_EQ(costs[0].limits.num_pages, 8 * 16);
   EXPECT_EQ(costs[2].limits.num_pages, 2 * 16);
   EXPECT_GT(costs[0].memory.cache, costs[2].memory.cache);

@@ -53,7 +53,7 @@ Replay::Replay(const Communicator& comm, const TestModel& model, const ModelShar
       sharding_(sharding),
       sequences_(std::move(sequences)),
       pages_(sequences_.size()),
-      free_pages_(static_cast<std::size_t>(sharding.groups())),
+      free_pages_(static_cast<std::size_t>(sharding.ranks)),
       model_(comm, model.config, model.weights,
              options_for(sharding, threads, kv_dtype, sequences_)) {
   std::mt19937 random(7);
@@ -68,9 +68,11 @@ void Replay::share_prefix(std::int64_t from, std::int64_t to, std::int64_t token
 }
 
 void Replay::ensure_pages(std::int64_t sequence, std::int64_t tokens) {
-  auto& free = free_pages_[sequence % sharding_.groups()];
   auto& pages = pages_[sequence];
   while (static_cast<std::int64_t>(pages.size()) * kPageTokens < tokens) {
+    const std::int64_t position = static_cast<std::int64_t>(pages.size()) * kPageTokens;
+    auto& free = free_pages_[sharding_.splits_cache() ? sharding_.cache_rank(position)
+                                                      : sequence % sharding_.groups()];
     pages.push_back(free.back());
     free.pop_back();
   }

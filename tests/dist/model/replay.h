@@ -58,7 +58,7 @@ class Replay {
   ModelSharding sharding_;
   std::vector<std::vector<std::int32_t>> sequences_;
   std::vector<std::vector<std::int32_t>> pages_;
-  std::vector<std::vector<std::int32_t>> free_pages_;  // by group
+  std::vector<std::vector<std::int32_t>> free_pages_;  // by group, or by rank
   Model model_;
 };
 

@@ -1,0 +1,143 @@
+#include "dist/model/split_cache.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "dist/combine.h"
+#include "kernels/weight_rows.h"
+
+namespace mla::dist {
+namespace {
+
+Batch with_heads(Batch batch, std::int64_t heads) {
+  batch.shape.h_q = heads;
+  return batch;
+}
+
+}  // namespace
+
+SplitCacheAttention::SplitCacheAttention(const RankContext& context, const Batch& batch)
+    : context_(context),
+      batch_(with_heads(batch, context.config.attention.num_heads)),
+      queries_(context.group, context.limits.max_tokens, batch_.shape.h_q * batch_.shape.d_qk,
+               batch_.shape.d_qk),
+      rounded_(context.limits.max_tokens * batch_.shape.h_q * batch_.shape.d_qk *
+               size_of(batch_.dtype)),
+      owned_(context.limits.max_tokens * batch_.shape.h_q * batch_.shape.d_v),
+      all_outputs_(context.limits.max_tokens * batch_.shape.h_q * batch_.shape.d_v) {}
+
+std::int64_t SplitCacheAttention::buffer_bytes(const ModelConfig& config, const ModelLimits& limits,
+                                               int ranks) {
+  const AttentionConfig& a = config.attention;
+  return ColumnGather::bytes(limits.max_tokens, a.num_heads * cache_width(a), ranks) +
+         limits.max_tokens * a.num_heads *
+             (cache_width(a) * size_of(limits.kv_dtype) + 2 * a.kv_lora_rank * 4);
+}
+
+void SplitCacheAttention::begin(const GroupStep& step) {
+  decoder_.reset();
+  batch_.requests.clear();
+  tokens_.clear();
+  for (const GroupStep::Sequence& s : step.sequences) {
+    Request& request = batch_.requests.emplace_back();
+    request.query_len = s.tokens.size();
+    request.context_len = s.start + s.tokens.size();
+    tokens_.push_back(s.tokens);
+  }
+  plan_pieces(step);
+  results_.emplace(batch_, partition_, context_.group.rank());
+  decoder_ = context_.backend.make_decoder(batch_, partition_.pieces_of(context_.group.rank()),
+                                           inputs_, {.threads = context_.threads});
+}
+
+/// A piece for each run of a sequence; the rank with most chunks of a sequence owns its results.
+void SplitCacheAttention::plan_pieces(const GroupStep& step) {
+  const ModelSharding& sharding = context_.sharding;
+  const std::int64_t run = sharding.cache_run / batch_.chunk_tokens;
+  const auto chunks_of = [&](int rank, std::int64_t request) {
+    const std::int64_t chunks = batch_.num_chunks(batch_.requests[request]);
+    const bool is_last = rank + 1 == sharding.group_size;
+    return Range{std::min(rank * run, chunks),
+                 is_last ? chunks : std::min((rank + 1) * run, chunks)};
+  };
+  const auto requests = static_cast<std::int64_t>(batch_.requests.size());
+  const Range heads{0, batch_.shape.h_q};
+  partition_ = {.mode = {.kind = ShardMode::Kind::kKv}};
+  owned_tokens_.assign(static_cast<std::size_t>(sharding.group_size), 0);
+  for (std::int64_t r = 0; r < requests; ++r) {
+    int owner = 0;
+    for (int rank = 1; rank < sharding.group_size; ++rank) {
+      if (chunks_of(rank, r).size() > chunks_of(owner, r).size()) owner = rank;
+    }
+    partition_.ownerships.push_back({r, heads, owner});
+    owned_tokens_[owner] += tokens_[r].size();
+  }
+  for (int rank = 0; rank < sharding.group_size; ++rank) {
+    partition_.piece_offsets.push_back(static_cast<std::int64_t>(partition_.pieces.size()));
+    for (std::int64_t r = 0; r < requests; ++r) {
+      const Range chunks = chunks_of(rank, r);
+      if (!chunks.empty()) partition_.pieces.push_back({r, heads, chunks});
+    }
+  }
+  partition_.piece_offsets.push_back(static_cast<std::int64_t>(partition_.pieces.size()));
+
+  const std::int64_t row_words = batch_.shape.d_qk * size_of(batch_.dtype) / 2;
+  inputs_.kv = {.dtype = batch_.dtype,
+                .page_block_size = batch_.page_block_size,
+                .page_stride = batch_.page_block_size * row_words,
+                .token_stride = row_words,
+                .head_stride = row_words};
+  inputs_.pieces.clear();
+  const auto* const q = reinterpret_cast<const std::uint16_t*>(rounded_.data());
+  for (const Piece& piece : partition_.pieces_of(context_.group.rank())) {
+    const GroupStep::Sequence& s = step.sequences[piece.request];
+    inputs_.pieces.push_back({.block_table = s.pages.data(),
+                              .q = q + s.tokens.begin * batch_.shape.h_q * row_words,
+                              .q_token_stride = batch_.shape.h_q * row_words,
+                              .q_head_stride = row_words});
+  }
+}
+
+void SplitCacheAttention::run(const std::uint16_t* cache, float* outputs) {
+  round_queries();
+  inputs_.kv.data = cache;
+  const auto& open = decoder_->run(*results_);
+  combine(context_.group, batch_, partition_, decoder_->items(), open, context_.threads, *results_);
+  spread_outputs(outputs);
+}
+
+void SplitCacheAttention::round_queries() {
+  const std::int64_t tokens = tokens_.empty() ? 0 : tokens_.back().end;
+  const float* const queries = queries_.gather(tokens);
+  const std::int64_t d_qk = batch_.shape.d_qk;
+#pragma omp parallel for schedule(static) num_threads(context_.threads)
+  for (std::int64_t i = 0; i < tokens * batch_.shape.h_q; ++i) {
+    kernels::store_scaled(batch_.dtype, queries + i * d_qk, d_qk, 1,
+                          rounded_.data() + i * d_qk * size_of(batch_.dtype));
+  }
+}
+
+void SplitCacheAttention::spread_outputs(float* outputs) {
+  const std::int64_t d_v = batch_.shape.d_v;
+  const std::int64_t token_floats = batch_.shape.h_q * d_v;
+  float* packed = owned_.data();
+  for (const ResultSlice& slice : results_->slices()) {
+    std::memcpy(packed, slice.out.data(), slice.out.size());
+    packed += slice.out.size() / sizeof(float);
+  }
+  gather_rows(context_.group, owned_tokens_, token_floats, owned_.data(), all_outputs_.data());
+
+  const Range heads = context_.part(batch_.shape.h_q);
+  const float* from = all_outputs_.data();
+  for (int owner = 0; owner < context_.sharding.group_size; ++owner) {
+    for (const Ownership& owned : partition_.ownerships) {
+      if (owned.owner != owner) continue;
+      const Range tokens = tokens_[owned.request];
+      for (std::int64_t t = tokens.begin; t < tokens.end; ++t, from += token_floats) {
+        std::copy_n(from + heads.begin * d_v, heads.size() * d_v, outputs + t * heads.size() * d_v);
+      }
+    }
+  }
+}
+
+}  // namespace mla::dist
