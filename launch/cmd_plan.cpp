@@ -1,4 +1,5 @@
 #include <memory>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -46,11 +47,11 @@ void print_ranks(const Batch& batch, const Partition& partition, const std::vect
 }
 
 std::string owners_text(const Partition& partition, const Piece& piece) {
-  std::string text;
+  std::vector<int> owners;
   for (const Ownership& o : owners_of(partition, piece.request, piece.heads)) {
-    text += (text.empty() ? "" : ",") + std::to_string(o.owner);
+    owners.push_back(o.owner);
   }
-  return text;
+  return fmt::format("{}", fmt::join(owners, ","));
 }
 
 void print_pieces(const Batch& batch, const Partition& partition) {

@@ -1,6 +1,7 @@
 #include "dist/engine.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <iterator>
 #include <random>
@@ -82,17 +83,16 @@ const Way kExchanges[] = {{.exchange = ExchangeKind::kP2p},
                           {.exchange = ExchangeKind::kTwoLevel, .pretended_ranks_per_node = 3},
                           {.pretended_ranks_per_node = 1}};
 
-/// All modes with 1 and 3 threads, each with an exchange of its own unless the grid is to be full.
+/// All modes with 1 and 3 threads, each with an exchange of its own; with all exchanges if the
+/// environment has MLA_FULL_GRID.
 std::vector<Way> ways_for(int ranks) {
+  const bool full = std::getenv("MLA_FULL_GRID") != nullptr;
   std::vector<Way> ways;
   std::size_t next = 0;
   for (const std::string& mode : modes_for(ranks)) {
     for (const int threads : {1, 3}) {
-#ifdef MLA_FULL_GRID
-      for (Way way : kExchanges) {
-#else
-      for (Way way : {kExchanges[next++ % std::size(kExchanges)]}) {
-#endif
+      for (std::size_t i = 0; i < (full ? std::size(kExchanges) : 1); ++i) {
+        Way way = kExchanges[next++ % std::size(kExchanges)];
         way.mode = mode;
         way.threads = threads;
         ways.push_back(way);
