@@ -14,7 +14,7 @@
 namespace mla::dist {
 namespace {
 
-constexpr std::int64_t kLine = 64;
+constexpr std::int64_t kRecordLine = 64;
 
 struct MessageHeader {
   char magic[8] = {'M', 'L', 'A', 'P', 'A', 'R', 'T', '2'};
@@ -30,7 +30,7 @@ struct MessageHeader {
 
   friend bool operator==(const MessageHeader&, const MessageHeader&) = default;
 };
-static_assert(sizeof(MessageHeader) == kLine);
+static_assert(sizeof(MessageHeader) == kRecordLine);
 
 /// Where a node belongs.
 struct NodePlace {
@@ -48,7 +48,7 @@ struct NodeHeader {
   NodePlace place;
   std::uint64_t checksum = 0;  // of the bytes that follow
 };
-static_assert(sizeof(NodeHeader) == kLine);
+static_assert(sizeof(NodeHeader) == kRecordLine);
 
 /// One record of a message.
 struct Record {
@@ -70,9 +70,9 @@ class RecordLayout {
   std::int64_t sums_bytes(std::int64_t rows) const { return 2 * rows * 4; }
   std::int64_t o_bytes(std::int64_t rows) const { return rows * d_v_ * element_bytes_; }
   std::int64_t payload_bytes(std::int64_t rows) const {
-    return round_up(sums_bytes(rows) + o_bytes(rows), kLine);
+    return round_up(sums_bytes(rows) + o_bytes(rows), kRecordLine);
   }
-  std::int64_t bytes(std::int64_t rows) const { return kLine + payload_bytes(rows); }
+  std::int64_t bytes(std::int64_t rows) const { return kRecordLine + payload_bytes(rows); }
 
  private:
   std::int64_t d_v_;
@@ -126,7 +126,7 @@ void widen(const std::uint16_t* from, std::int64_t count, float* to) {
 void pack_record(const RecordLayout& layout, WireElement element, const Record& record,
                  const PartialView& partial, std::byte* at) {
   const std::int64_t rows = record.rows();
-  std::byte* const payload = at + kLine;
+  std::byte* const payload = at + kRecordLine;
   std::memcpy(payload, partial.m_log2, rows * 4);
   std::memcpy(payload + rows * 4, partial.l, rows * 4);
   std::byte* const o = payload + layout.sums_bytes(rows);
@@ -150,7 +150,7 @@ std::string fault_of(const RecordLayout& layout, const Record& record, const std
     return "holds a node of request " + std::to_string(header.place.request) +
            " where one of request " + std::to_string(expected.request) + " belongs";
   }
-  if (header.checksum != checksum_of(at + kLine, layout.payload_bytes(record.rows()))) {
+  if (header.checksum != checksum_of(at + kRecordLine, layout.payload_bytes(record.rows()))) {
     return "was damaged: wrong checksum of a node of request " + std::to_string(expected.request);
   }
   return {};
@@ -160,7 +160,7 @@ PartialView widened_record(const RecordLayout& layout, const Record& record, std
                            const std::byte* at, float* to) {
   const std::int64_t rows = record.rows();
   const PartialView partial = partial_at(to, rows, d_v);
-  const std::byte* const payload = at + kLine;
+  const std::byte* const payload = at + kRecordLine;
   std::memcpy(partial.m_log2, payload, rows * 4);
   std::memcpy(partial.l, payload + rows * 4, rows * 4);
   widen(reinterpret_cast<const std::uint16_t*>(payload + layout.sums_bytes(rows)), rows * d_v,
@@ -171,8 +171,8 @@ PartialView widened_record(const RecordLayout& layout, const Record& record, std
 PartialView view_of_record(const RecordLayout& layout, const Record& record, std::int64_t d_v,
                            std::byte* at) {
   const std::int64_t rows = record.rows();
-  auto* const sums = reinterpret_cast<float*>(at + kLine);
-  auto* const o = reinterpret_cast<float*>(at + kLine + layout.sums_bytes(rows));
+  auto* const sums = reinterpret_cast<float*>(at + kRecordLine);
+  auto* const o = reinterpret_cast<float*>(at + kRecordLine + layout.sums_bytes(rows));
   return {sums, sums + rows, o, rows, d_v};
 }
 

@@ -11,10 +11,10 @@
 namespace mla::dist {
 namespace {
 
-constexpr MlaShape kShape{.h_q = 6, .h_kv = 1, .d_qk = 40, .d_v = 32};
+constexpr MlaShape kRouteShape{.h_q = 6, .h_kv = 1, .d_qk = 40, .d_v = 32};
 
 Batch some_batch() {
-  return Problem(kShape, {{1, 64 * 37}, {2, 64 * 5}, {1, 1}, {1, 64 * 90 + 3}, {1, 64 * 9}}, 1)
+  return Problem(kRouteShape, {{1, 64 * 37}, {2, 64 * 5}, {1, 1}, {1, 64 * 90 + 3}, {1, 64 * 9}}, 1)
       .batch();
 }
 
@@ -68,7 +68,7 @@ TEST(Route, TheFirstOfTwoHopsStaysWithinNodes) {
 }
 
 TEST(Route, OneMessageForEachItemLeavesANode) {
-  const Batch batch = Problem(kShape, {{1, 64 * 64}}, 1).batch();
+  const Batch batch = Problem(kRouteShape, {{1, 64 * 64}}, 1).batch();
   const auto nodes = nodes_of(8, 4);
   const Partition partition = make_partition(batch, {.kind = ShardMode::Kind::kKv}, 8);
   std::vector<WireItem> between;

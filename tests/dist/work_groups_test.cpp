@@ -13,13 +13,13 @@
 namespace mla::dist {
 namespace {
 
-constexpr MlaShape kShape{.h_q = 6, .h_kv = 1, .d_qk = 40, .d_v = 32};
+constexpr MlaShape kGroupShape{.h_q = 6, .h_kv = 1, .d_qk = 40, .d_v = 32};
 
 Problem many_requests() {
   std::vector<Problem::Lengths> lengths(60, {1, 64 * 11});
   lengths.push_back({1, 0});
   lengths.push_back({1, 64 * 70});
-  return {kShape, lengths, 1};
+  return {kGroupShape, lengths, 1};
 }
 
 std::vector<WorkGroup> groups_of(const Problem& problem, const Partition& partition, int rank,
