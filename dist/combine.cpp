@@ -4,14 +4,11 @@
 #include <string>
 #include <utility>
 
-#include "core/chunk_tree.h"
 #include "core/error.h"
 #include "dist/stopwatch.h"
 
 namespace mla::dist {
 namespace {
-
-constexpr std::int64_t kRowsPerTask = 8;  // 16 KiB of each partial
 
 /// The ranks of the job that are on a node.
 std::vector<int> ranks_where(std::span<const int> node_of_rank, int node) {
@@ -32,36 +29,6 @@ std::vector<Parcel> parcels_of(const Batch& batch, WireElement element,
   return parcels;
 }
 
-/// The nodes that folding `nodes` leaves, each with the memory that its value will lie in.
-std::vector<NodePartial> after_fold(std::vector<NodePartial> nodes, std::int64_t num_chunks) {
-  if (nodes.empty()) return nodes;
-  const std::int64_t rows = nodes[0].partial.rows;
-  for (NodePartial& node : nodes) node.partial.rows = 0;  // no row is merged
-  fold_partials(nodes, num_chunks);
-  for (NodePartial& node : nodes) node.partial.rows = rows;
-  return nodes;
-}
-
-/// Some rows of an item that are folded together.
-struct FoldTask {
-  const WorkItem* item = nullptr;
-  const std::vector<NodePartial>* nodes = nullptr;
-  Range rows;  // from 0
-};
-
-void run_task(const FoldTask& task, std::int64_t num_chunks, ResultBuilder* results) {
-  std::vector<NodePartial> nodes;
-  for (const NodePartial& node : *task.nodes) {
-    nodes.push_back({node.node, rows_of(node.partial, task.rows)});
-  }
-  fold_partials(nodes, num_chunks);
-  if (results == nullptr || !is_root(nodes, num_chunks)) return;
-  WorkItem item = *task.item;
-  const std::int64_t first = item.rows.begin;
-  item.rows = {first + task.rows.begin, first + task.rows.end};
-  results->finish(item, nodes[0].partial);
-}
-
 }  // namespace
 
 Combine::Combine(const Communicator& comm, const Batch& batch, const Partition& partition,
@@ -70,7 +37,8 @@ Combine::Combine(const Communicator& comm, const Batch& batch, const Partition& 
       batch_(batch),
       partition_(partition),
       settings_(settings),
-      kind_(settings.exchange) {
+      kind_(settings.exchange),
+      held_(batch) {
   Hop direct = direct_hop(batch, partition, comm.rank());
   if (direct.idle) {
     if (kind_ == ExchangeKind::kAuto) kind_ = ExchangeKind::kP2p;
@@ -163,10 +131,9 @@ void Combine::post(std::span<const WorkItem> items, const std::vector<kernels::O
   for (const kernels::OpenItem& o : open) {
     const WorkItem& item = items[o.item];
     for (const OwnedPart& part : owned_parts(batch_, partition_, item)) {
-      Held& held = held_[ItemKey(part.item)] = {part.item, {}};
-      for (const NodePartial& node : o.nodes) {
-        held.nodes.push_back({node.node, rows_of(node.partial, part.rows)});
-      }
+      std::vector<NodePartial> nodes = o.nodes;
+      for (NodePartial& node : nodes) node.partial = rows_of(node.partial, part.rows);
+      held_.add(part.item, nodes);
     }
   }
   start_stage(settings_.threads);
@@ -180,8 +147,7 @@ void Combine::start_stage(int threads) {
     const Lot& lot = stage.hop.sends[i];
     std::vector<std::vector<NodePartial>> partials;
     for (const WireItem& item : lot.items) {
-      const auto held = held_.extract(ItemKey(item.item));
-      partials.push_back(held.empty() ? std::vector<NodePartial>{} : held.mapped().nodes);
+      partials.push_back(held_.take(item.item));
       stats_.partials_sent += static_cast<std::int64_t>(item.nodes.size());
     }
     const std::span<std::byte> message = stage.exchange->outgoing(i);
@@ -202,7 +168,7 @@ bool Combine::progress() {
   while (stage_ < stages_.size() && stages_[stage_].exchange->progress()) {
     if (stage_ + 1 == stages_.size()) return true;
     receive_stage(1);
-    fold_held(1, nullptr);
+    fold_stage(1);
     start_stage(1);
   }
   return stage_ == stages_.size();
@@ -218,59 +184,32 @@ void Combine::receive_stage(int threads) {
     UnpackedMessage unpacked = unpack_message(batch_, label(stage, lot.peer, comm_.rank()),
                                               lot.items, threads, stage.exchange->incoming(i));
     for (std::size_t k = 0; k < lot.items.size(); ++k) {
-      Held& held = held_[ItemKey(lot.items[k].item)];
-      held.item = lot.items[k].item;
-      const auto& nodes = unpacked.partials[k];
-      held.nodes.insert(held.nodes.end(), nodes.begin(), nodes.end());
+      held_.add(lot.items[k].item, unpacked.partials[k]);
     }
     stage.widened.push_back(std::move(unpacked.widened));
   }
   stats_.exchange_seconds += watch.seconds();
 }
 
-/// Folds what is here of each item, in place; with `results`, that is all, and is finished.
-void Combine::fold_held(int threads, ResultBuilder* results) {
+void Combine::fold_stage(int threads) {
   const Stopwatch watch;
-  std::vector<FoldTask> tasks;
-  for (auto& [key, held] : held_) {
-    const std::int64_t num_chunks = batch_.num_chunks(batch_.requests[key.request]);
-    std::sort(held.nodes.begin(), held.nodes.end(), [&](const auto& a, const auto& b) {
-      return chunks_of(a.node, num_chunks).begin < chunks_of(b.node, num_chunks).begin;
-    });
-    const std::int64_t rows = held.item.rows.size();
-    for (std::int64_t row = 0; row < rows; row += kRowsPerTask) {
-      tasks.push_back({&held.item, &held.nodes, {row, std::min(rows, row + kRowsPerTask)}});
-    }
-  }
-  const auto count = static_cast<std::int64_t>(tasks.size());
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
-  for (std::int64_t t = 0; t < count; ++t) {
-    const Request& request = batch_.requests[tasks[t].item->request];
-    run_task(tasks[t], batch_.num_chunks(request), results);
-  }
-  for (auto& [key, held] : held_) {
-    const std::int64_t num_chunks = batch_.num_chunks(batch_.requests[key.request]);
-    held.nodes = after_fold(std::move(held.nodes), num_chunks);
-    if (results != nullptr && !is_root(held.nodes, num_chunks)) {
-      throw MpiError("combine", "the partials of request " + std::to_string(key.request) +
-                                    " do not cover each of its chunks once");
-    }
-  }
+  held_.fold(threads);
   stats_.merge_seconds += watch.seconds();
 }
 
-void Combine::finish(ResultBuilder& results) {
+void Combine::finish(ResultSink& results) {
   while (stage_ < stages_.size()) {
     const Stopwatch watch;
     stages_[stage_].exchange->wait();
     stats_.wait_seconds += watch.seconds();
     receive_stage(settings_.threads);
     if (stage_ == stages_.size()) break;
-    fold_held(settings_.threads, nullptr);
+    fold_stage(settings_.threads);
     start_stage(settings_.threads);
   }
-  fold_held(settings_.threads, &results);
-  held_.clear();
+  const Stopwatch merge_watch;
+  held_.finish(settings_.threads, results);
+  stats_.merge_seconds += merge_watch.seconds();
   for (Stage& stage : stages_) stage.exchange->release();
 }
 

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -9,10 +8,11 @@
 
 #include "core/batch.h"
 #include "core/partition.h"
-#include "core/result_builder.h"
+#include "core/result_sink.h"
 #include "core/split_plan.h"
 #include "dist/communicator.h"
 #include "dist/exchange.h"
+#include "dist/held_partials.h"
 #include "dist/route.h"
 #include "dist/wire.h"
 #include "kernels/node_decoder.h"
@@ -63,17 +63,12 @@ class Combine {
 
   /// Waits for what is still missing, merges, and finishes the rows that this rank owns.
   /// @throws MpiError if a message is damaged or is not what the partition says.
-  void finish(ResultBuilder& results);
+  void finish(ResultSink& results);
 
   /// Since the last post().
   const CombineStats& stats() const { return stats_; }
 
  private:
-  /// Partials of an item that are here.
-  struct Held {
-    WorkItem item;
-    std::vector<NodePartial> nodes;
-  };
   /// One hop, and the ranks of the job by their rank in its exchange.
   struct Stage {
     Hop hop;
@@ -94,7 +89,7 @@ class Combine {
   MessageLabel label(const Stage& stage, int from, int to) const;
   void start_stage(int threads);
   void receive_stage(int threads);
-  void fold_held(int threads, ResultBuilder* results);
+  void fold_stage(int threads);
 
   const Communicator& comm_;
   const Batch& batch_;
@@ -105,7 +100,7 @@ class Combine {
   std::vector<Stage> stages_;
   std::size_t stage_ = 0;  ///< the one under way; stages_.size(): all is here
   std::uint64_t sequence_ = 0;
-  std::map<ItemKey, Held> held_;
+  HeldPartials held_;
   CombineStats stats_;
 };
 

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "core/result_builder.h"
 #include "kernels/backend.h"
 #include "tests/dist/problem.h"
 #include "tests/dist/world.h"
