@@ -10,7 +10,7 @@ constexpr std::chrono::microseconds kInterval{500};  // a call takes a few micro
 }  // namespace
 
 ProgressThread::ProgressThread(Combine& combine) : combine_(combine) {
-  if (combine.needs_progress()) thread_ = std::thread([this] { run(); });
+  if (combine.needs_progress() && !combine.progress()) thread_ = std::thread([this] { run(); });
 }
 
 ProgressThread::~ProgressThread() {

@@ -10,7 +10,8 @@
 namespace mla::dist {
 
 /// Keeps an exchange moving while the calling thread computes: Open MPI moves larger messages only
-/// when it is called. Between construction and stop() nobody else may use `combine` or MPI.
+/// when it is called. Starts no thread if all is here already. Between construction and stop()
+/// nobody else may use `combine` or MPI.
 class ProgressThread {
  public:
   explicit ProgressThread(Combine& combine);
