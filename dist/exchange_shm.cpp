@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <cstring>
 #include <exception>
 #include <filesystem>
@@ -7,6 +8,7 @@
 #include <numeric>
 #include <thread>
 
+#include "core/range.h"
 #include "dist/exchange.h"
 
 namespace mla::dist {
@@ -25,7 +27,7 @@ std::int64_t slot_bytes(const Parcel& parcel) {
 }
 
 std::int64_t window_bytes(const std::vector<Parcel>& receives) {
-  std::int64_t bytes = sizeof(SlotHeader);  // no window is empty
+  std::int64_t bytes = sizeof(SlotHeader);  // room to align; no window is empty
   for (const Parcel& parcel : receives) bytes += slot_bytes(parcel);
   return bytes;
 }
@@ -46,7 +48,10 @@ class ShmExchange final : public Exchange {
               const std::vector<Parcel>& receives) {
     std::byte* mine = allocate(comm, window_bytes(receives));
     std::vector<std::int64_t> places(comm.size(), 0);  // of each rank's message in my window
-    std::int64_t offset = 0;
+    // Open MPI promises no alignment, but addresses differ between ranks by whole pages.
+    constexpr auto kAlignment = static_cast<std::int64_t>(alignof(SlotHeader));
+    const auto address = static_cast<std::int64_t>(reinterpret_cast<std::intptr_t>(mine));
+    std::int64_t offset = round_up(address, kAlignment) - address;
     for (const Parcel& parcel : receives) {
       places[parcel.peer] = offset;
       in_.push_back(slot_at(mine + offset, parcel.bytes));
@@ -98,7 +103,7 @@ class ShmExchange final : public Exchange {
   std::byte* allocate(const Communicator& comm, std::int64_t bytes) {
     MPI_Info info = MPI_INFO_NULL;
     check_mpi(MPI_Info_create(&info), "MPI_Info_create");
-    // Each rank's part begins at a page of its own.
+    // Each rank's part lies on pages of its own.
     check_mpi(MPI_Info_set(info, "alloc_shared_noncontig", "true"), "MPI_Info_set");
     void* base = nullptr;
     const int code = MPI_Win_allocate_shared(bytes, 1, info, comm.handle(), &base, &window_);
