@@ -1,113 +1,216 @@
 #include "dist/combine.h"
 
 #include <algorithm>
-#include <map>
-#include <tuple>
+#include <string>
+#include <utility>
 
-#include "core/chunk_tree.h"
-#include "dist/exchange.h"
+#include "core/error.h"
 #include "dist/stopwatch.h"
-#include "dist/wire.h"
 
 namespace mla::dist {
 namespace {
 
-/// An item whose partials come together here.
-struct Gathered {
-  WorkItem item;
-  std::vector<NodePartial> nodes;
-};
-
-using ItemKey = std::tuple<std::int64_t, std::int64_t, std::int64_t>;  // request, head, row
-
-ItemKey key_of(const WorkItem& item) {
-  return {item.request, item.heads.begin, item.rows.begin};
+/// The ranks of the job that are on a node.
+std::vector<int> ranks_where(std::span<const int> node_of_rank, int node) {
+  std::vector<int> ranks;
+  for (std::size_t rank = 0; rank < node_of_rank.size(); ++rank) {
+    if (node_of_rank[rank] == node) ranks.push_back(static_cast<int>(rank));
+  }
+  return ranks;
 }
 
-std::vector<Message> pack_all(const Communicator& comm, const Batch& batch,
-                              const Partition& partition, std::span<const WorkItem> items,
-                              const std::vector<kernels::OpenItem>& open, CombineStats& stats) {
-  std::map<int, MessagePacker> packers;
-  for (const kernels::OpenItem& o : open) {
-    const WorkItem& item = items[o.item];
-    const int owner = owner_of(partition, partition.pieces_of(comm.rank())[item.piece]);
-    if (owner == comm.rank()) continue;
-    auto packer = packers.find(owner);
-    if (packer == packers.end()) {
-      const auto sent = wire_items(batch, partition, comm.rank(), owner);
-      packer = packers.emplace(owner, MessagePacker(batch, sent, owner)).first;
-    }
-    for (const NodePartial& node : o.nodes) packer->second.add(item, node);
-    stats.partials_sent += static_cast<std::int64_t>(o.nodes.size());
+std::vector<Parcel> parcels_of(const Batch& batch, WireElement element,
+                               const std::vector<Lot>& lots, std::span<const int> ranks) {
+  std::vector<Parcel> parcels;
+  for (const Lot& lot : lots) {
+    const auto peer = std::lower_bound(ranks.begin(), ranks.end(), lot.peer) - ranks.begin();
+    parcels.push_back({static_cast<int>(peer), message_bytes(batch, element, lot.items)});
   }
-  std::vector<Message> messages;
-  for (auto& [owner, packer] : packers) {
-    messages.push_back(packer.finish());
-    stats.bytes_sent += static_cast<std::int64_t>(messages.back().bytes.size());
-  }
-  return messages;
-}
-
-void merge_item(const Batch& batch, Gathered& gathered, ResultBuilder& results) {
-  const std::int64_t num_chunks = batch.num_chunks(batch.requests[gathered.item.request]);
-  std::sort(gathered.nodes.begin(), gathered.nodes.end(),
-            [&](const NodePartial& a, const NodePartial& b) {
-              return chunks_of(a.node, num_chunks).begin < chunks_of(b.node, num_chunks).begin;
-            });
-  fold_partials(gathered.nodes, num_chunks);
-  if (is_root(gathered.nodes, num_chunks)) {
-    results.finish(gathered.item, gathered.nodes[0].partial);
-    gathered.nodes.clear();
-  }
+  return parcels;
 }
 
 }  // namespace
 
-CombineStats combine(const Communicator& comm, const Batch& batch, const Partition& partition,
-                     std::span<const WorkItem> items, const std::vector<kernels::OpenItem>& open,
-                     int threads, ResultBuilder& results) {
-  CombineStats stats;
-  const Stopwatch exchange_watch;
-  std::vector<std::vector<WireItem>> expected;
-  std::vector<Incoming> incoming;
-  for (int peer = 0; peer < comm.size(); ++peer) {
-    auto coming = wire_items(batch, partition, peer, comm.rank());
-    if (coming.empty()) continue;
-    incoming.push_back({peer, message_bytes(batch, coming)});
-    expected.push_back(std::move(coming));
+Combine::Combine(const Communicator& comm, const Batch& batch, const Partition& partition,
+                 const CombineSettings& settings)
+    : comm_(comm),
+      batch_(batch),
+      partition_(partition),
+      settings_(settings),
+      kind_(settings.exchange),
+      held_(batch) {
+  Hop direct = direct_hop(batch, partition, comm.rank());
+  if (direct.idle) {
+    if (kind_ == ExchangeKind::kAuto) kind_ = ExchangeKind::kP2p;
+    return;
   }
-  const auto outgoing = pack_all(comm, batch, partition, items, open, stats);
-  std::vector<Message> received = exchange(comm, outgoing, incoming);
-  stats.exchange_seconds = exchange_watch.seconds();
+  if (kind_ == ExchangeKind::kP2p || kind_ == ExchangeKind::kAlltoallv) {
+    add_stage(std::move(direct), 0, comm, kind_);
+    return;
+  }
+  nodes_.emplace(find_nodes());
+  TwoLevelRoute route = two_level_route(batch, partition, comm.rank(), nodes_->node_of_rank);
+  choose_kind(route.within_nodes);
+  if (kind_ == ExchangeKind::kP2p) {
+    add_stage(std::move(direct), 0, comm, kind_);
+    return;
+  }
+  add_stage(std::move(route.within_nodes), 0, nodes_->mine, ExchangeKind::kShm);
+  add_stage(std::move(route.between_nodes), 1, comm, ExchangeKind::kP2p);
+}
 
-  const Stopwatch merge_watch;
-  std::map<ItemKey, Gathered> by_item;
+Combine::Nodes Combine::find_nodes() const {
+  const int pretended = settings_.pretended_ranks_per_node;
+  Communicator mine = pretended > 0 ? comm_.split(comm_.rank() / pretended) : comm_.node();
+  const int first_rank = mine.all_gather(comm_.rank()).front();
+  return {std::move(mine), comm_.all_gather(first_rank)};
+}
+
+/// Settles on kShm, kTwoLevel or, if that was left to us, kP2p.
+void Combine::choose_kind(const Hop& first_hop) {
+  const std::vector<int> ranks =
+      ranks_where(nodes_->node_of_rank, nodes_->node_of_rank[comm_.rank()]);
+  const int fits_here =
+      shm_fits(nodes_->mine, parcels_of(batch_, settings_.element, first_hop.receives, ranks));
+  const auto fits = comm_.all_gather(fits_here);
+  const bool fits_everywhere =
+      std::all_of(fits.begin(), fits.end(), [](int fit) { return fit != 0; });
+  const bool one_node = nodes_->mine.size() == comm_.size();
+  if (kind_ == ExchangeKind::kAuto) {
+    if (!fits_everywhere) {
+      kind_ = ExchangeKind::kP2p;
+    } else {
+      kind_ = one_node ? ExchangeKind::kShm : ExchangeKind::kTwoLevel;
+    }
+    return;
+  }
+  comm_.together([&] {
+    if (kind_ == ExchangeKind::kShm && !one_node) {
+      throw Unsupported("--exchange", "shm on several nodes", "two-level, p2p or alltoallv");
+    }
+    if (!fits_everywhere) {
+      throw Unsupported("--exchange",
+                        std::string(to_string(kind_)) + " with too little in /dev/shm",
+                        "p2p or alltoallv, or more shared memory");
+    }
+  });
+}
+
+void Combine::add_stage(Hop hop, int number, const Communicator& comm, ExchangeKind kind) {
+  if (hop.idle) return;
+  Stage stage{.hop = std::move(hop), .number = number, .ranks = comm.all_gather(comm_.rank())};
+  auto sends = parcels_of(batch_, settings_.element, stage.hop.sends, stage.ranks);
+  auto receives = parcels_of(batch_, settings_.element, stage.hop.receives, stage.ranks);
+  comm_.together([&] {
+    switch (kind) {
+      case ExchangeKind::kShm:
+        stage.exchange = make_shm_exchange(comm, std::move(sends), std::move(receives));
+        break;
+      case ExchangeKind::kAlltoallv:
+        stage.exchange = make_alltoallv_exchange(comm, std::move(sends), std::move(receives));
+        break;
+      default:
+        stage.exchange = make_p2p_exchange(comm, std::move(sends), std::move(receives));
+    }
+  });
+  stages_.push_back(std::move(stage));
+}
+
+MessageLabel Combine::label(const Stage& stage, int from, int to) const {
+  return {.from = from,
+          .to = to,
+          .hop = stage.number,
+          .sequence = sequence_,
+          .element = settings_.element};
+}
+
+void Combine::post(std::span<const WorkItem> items, const std::vector<kernels::OpenItem>& open) {
+  stats_ = {};
+  ++sequence_;
+  stage_ = 0;
   for (const kernels::OpenItem& o : open) {
     const WorkItem& item = items[o.item];
-    const Piece& piece = partition.pieces_of(comm.rank())[item.piece];
-    if (owner_of(partition, piece) == comm.rank()) by_item[key_of(item)] = {item, o.nodes};
-  }
-  for (std::size_t m = 0; m < received.size(); ++m) {
-    auto nodes = unpack_message(batch, expected[m], received[m]);
-    for (std::size_t i = 0; i < nodes.size(); ++i) {
-      Gathered& gathered = by_item[key_of(expected[m][i].item)];
-      gathered.item = expected[m][i].item;
-      gathered.nodes.insert(gathered.nodes.end(), nodes[i].begin(), nodes[i].end());
+    for (const OwnedPart& part : owned_parts(batch_, partition_, item)) {
+      std::vector<NodePartial> nodes = o.nodes;
+      for (NodePartial& node : nodes) node.partial = rows_of(node.partial, part.rows);
+      held_.add(part.item, nodes);
     }
   }
-  std::vector<Gathered> gathered;
-  for (auto& [key, item] : by_item) gathered.push_back(std::move(item));
-  const auto count = static_cast<std::int64_t>(gathered.size());
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-  for (std::int64_t i = 0; i < count; ++i) merge_item(batch, gathered[i], results);
-  for (const Gathered& g : gathered) {
-    if (!g.nodes.empty()) {
-      throw MpiError("combine", "the partials of request " + std::to_string(g.item.request) +
-                                    " do not cover all its chunks");
+  start_stage(settings_.threads);
+}
+
+void Combine::start_stage(int threads) {
+  if (stage_ == stages_.size()) return;
+  const Stopwatch watch;
+  Stage& stage = stages_[stage_];
+  for (std::size_t i = 0; i < stage.hop.sends.size(); ++i) {
+    const Lot& lot = stage.hop.sends[i];
+    std::vector<std::vector<NodePartial>> partials;
+    for (const WireItem& item : lot.items) {
+      partials.push_back(held_.take(item.item));
+      stats_.partials_sent += static_cast<std::int64_t>(item.nodes.size());
     }
+    const std::span<std::byte> message = stage.exchange->outgoing(i);
+    pack_message(batch_, label(stage, comm_.rank(), lot.peer), lot.items, partials, threads,
+                 message);
+    stats_.bytes_sent += static_cast<std::int64_t>(message.size());
   }
-  stats.merge_seconds = merge_watch.seconds();
-  return stats;
+  stage.exchange->post();
+  stats_.exchange_seconds += watch.seconds();
+}
+
+bool Combine::needs_progress() const {
+  return stage_ + 1 < stages_.size() ||
+         (stage_ < stages_.size() && stages_[stage_].exchange->needs_progress());
+}
+
+bool Combine::progress() {
+  while (stage_ < stages_.size() && stages_[stage_].exchange->progress()) {
+    if (stage_ + 1 == stages_.size()) return true;
+    receive_stage(1);
+    fold_stage(1);
+    start_stage(1);
+  }
+  return stage_ == stages_.size();
+}
+
+/// Takes over what has arrived in the stage under way, and goes on to the next.
+void Combine::receive_stage(int threads) {
+  const Stopwatch watch;
+  Stage& stage = stages_[stage_++];
+  stage.widened.clear();
+  for (std::size_t i = 0; i < stage.hop.receives.size(); ++i) {
+    const Lot& lot = stage.hop.receives[i];
+    UnpackedMessage unpacked = unpack_message(batch_, label(stage, lot.peer, comm_.rank()),
+                                              lot.items, threads, stage.exchange->incoming(i));
+    for (std::size_t k = 0; k < lot.items.size(); ++k) {
+      held_.add(lot.items[k].item, unpacked.partials[k]);
+    }
+    stage.widened.push_back(std::move(unpacked.widened));
+  }
+  stats_.exchange_seconds += watch.seconds();
+}
+
+void Combine::fold_stage(int threads) {
+  const Stopwatch watch;
+  held_.fold(threads);
+  stats_.merge_seconds += watch.seconds();
+}
+
+void Combine::finish(ResultSink& results) {
+  while (stage_ < stages_.size()) {
+    const Stopwatch watch;
+    stages_[stage_].exchange->wait();
+    stats_.wait_seconds += watch.seconds();
+    receive_stage(settings_.threads);
+    if (stage_ == stages_.size()) break;
+    fold_stage(settings_.threads);
+    start_stage(settings_.threads);
+  }
+  const Stopwatch merge_watch;
+  held_.finish(settings_.threads, results);
+  stats_.merge_seconds += merge_watch.seconds();
+  for (Stage& stage : stages_) stage.exchange->release();
 }
 
 }  // namespace mla::dist

@@ -48,9 +48,9 @@ void abort_job(ExitCode code) {
 
 Environment::Environment(int& argc, char**& argv) {
   int provided = 0;
-  check_mpi(MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
-  if (provided < MPI_THREAD_FUNNELED) {
-    throw MpiError("MPI_Init_thread", "the library gives no MPI_THREAD_FUNNELED");
+  check_mpi(MPI_Init_thread(&argc, &argv, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
+  if (provided < MPI_THREAD_SERIALIZED) {
+    throw MpiError("MPI_Init_thread", "the library gives no MPI_THREAD_SERIALIZED");
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <iterator>
 #include <optional>
 
 #include <spdlog/spdlog.h>
@@ -105,14 +106,6 @@ DecodeReport gather_report(const dist::Communicator& comm, const RankReport& min
   return report;
 }
 
-/// @throws InvalidArgument for a combination that the backend does not know
-void check_combine(const DecodeOptions& options, const kernels::Backend& backend) {
-  if (options.combine == "exact" || !backend.gpus().empty()) return;
-  throw InvalidArgument("--combine",
-                        options.combine + " with backend " + std::string(backend.name()),
-                        "exact, or a backend that computes on a GPU");
-}
-
 /// Runs `work` and returns the seconds it took.
 double timed(const std::function<void()>& work) {
   const dist::Stopwatch watch;
@@ -141,11 +134,12 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
   RankReport mine;
 
   ShardMode mode;
+  dist::ExchangeKind exchange{};
   const kernels::Backend* backend = nullptr;
   comm.together([&] {
     mode = parse_shard_mode(options.mode, comm.size());
+    exchange = dist::parse_exchange(options.exchange);
     backend = &kernels::find_backend(options.backend);
-    check_combine(options, *backend);
   });
   comm.on_root([&] { const proto::AtomicFile trial(options.output); });  // fail before any work
   const Placement placement = survey_placement(comm, threads);
@@ -153,10 +147,7 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
   LoadedBatch loaded;
   mine.seconds.load = timed([&] { loaded = load_batch(comm, options.batch, options.keep_going); });
   const Batch& batch = loaded.batch;
-  comm.together([&] {
-    backend = &kernels::find_backend(options.backend, batch);
-    check_combine(options, *backend);
-  });
+  comm.together([&] { backend = &kernels::find_backend(options.backend, batch); });
   const GpuPlacement gpus = place_on_gpus(comm, *backend);
   if (talks) {
     print_placement(placement, threads, backend->name());
@@ -177,14 +168,21 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
   comm.barrier();
   {
     Progress progress(chunks_in(batch, pieces), talks);
-    slices =
-        dist::decode(comm, batch, partition, rank_inputs(*data, pieces), *backend,
-                     {.threads = threads, .gpu = gpus.gpu, .exact = options.combine == "exact"},
-                     stats, progress.chunks_done());
+    const dist::DecodeSettings settings{
+        .compute = {.threads = threads, .gpu = gpus.gpu, .exact = options.combine == "exact"},
+        .exchange = exchange};
+    const auto keep = [&](std::vector<ResultSlice> some) {
+      std::move(some.begin(), some.end(), std::back_inserter(slices));
+    };
+    stats = dist::decode(comm, batch, partition, rank_inputs(*data, pieces), *backend, settings,
+                         keep, progress.chunks_done());
   }
+  std::sort(slices.begin(), slices.end(), [](const ResultSlice& a, const ResultSlice& b) {
+    return std::pair(a.request, a.heads.begin) < std::pair(b.request, b.heads.begin);
+  });
   mine.seconds.data += stats.prepare_seconds;
   mine.seconds.compute = stats.compute_seconds;
-  mine.seconds.exchange = stats.combine.exchange_seconds;
+  mine.seconds.exchange = stats.combine.exchange_seconds + stats.combine.wait_seconds;
   mine.seconds.merge = stats.combine.merge_seconds;
 
   mine.huge_page_bytes = huge_page_bytes();

@@ -25,6 +25,7 @@ struct DecodeOptions {
   std::string backend = "auto";
   std::string format;  ///< "stream", "safetensors", or empty: by the output's extension
   std::string combine = "exact";
+  std::string exchange = "auto";
   int threads = 0;  ///< per rank; 0: as `choose_threads` says
   bool keep_going = false;
   bool quiet = false;

@@ -40,6 +40,7 @@ void write_manifest(const DecodeOptions& options, const Batch& batch, const Part
       {"backend", backend.name()},
       {"combine", options.combine},
       {"mode", to_string(partition.mode)},
+      {"exchange", options.exchange},
       {"pieces", pieces},
       {"partials_sent", report.partials_sent},
       {"bytes_sent", report.bytes_sent},
