@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <iterator>
 #include <optional>
 
 #include <spdlog/spdlog.h>
@@ -177,11 +178,17 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
   comm.barrier();
   {
     Progress progress(chunks_in(batch, pieces), talks);
-    slices =
-        dist::decode(comm, batch, partition, rank_inputs(*data, pieces), *backend,
-                     {.threads = threads, .gpu = gpus.gpu, .exact = options.combine == "exact"},
-                     stats, progress.chunks_done());
+    const dist::DecodeSettings settings{
+        .compute = {.threads = threads, .gpu = gpus.gpu, .exact = options.combine == "exact"}};
+    const auto keep = [&](std::vector<ResultSlice> some) {
+      std::move(some.begin(), some.end(), std::back_inserter(slices));
+    };
+    stats = dist::decode(comm, batch, partition, rank_inputs(*data, pieces), *backend, settings,
+                         keep, progress.chunks_done());
   }
+  std::sort(slices.begin(), slices.end(), [](const ResultSlice& a, const ResultSlice& b) {
+    return std::pair(a.request, a.heads.begin) < std::pair(b.request, b.heads.begin);
+  });
   mine.seconds.data += stats.prepare_seconds;
   mine.seconds.compute = stats.compute_seconds;
   mine.seconds.exchange = stats.combine.exchange_seconds;
