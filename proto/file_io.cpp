@@ -73,8 +73,7 @@ void read_all(int fd, std::int64_t offset, std::span<std::byte> to,
 
 void sync_folder_of(const std::filesystem::path& path) {
   const std::filesystem::path folder = folder_of(path);
-  const FileDescriptor fd(
-      file_calls().open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0));
+  const FileDescriptor fd(file_calls().open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0));
   if (fd.get() < 0) throw IoError("open folder", folder.string(), errno);
   // Some file systems cannot sync folders and say EINVAL; there is nothing more to do then.
   if (file_calls().fsync(fd.get()) != 0 && errno != EINVAL) {

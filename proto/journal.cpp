@@ -45,11 +45,11 @@ std::uint64_t hash_of_header(Bytes before_checksum, Bytes settings) {
 
 std::vector<std::byte> encode_header(const JournalHeader& header) {
   std::vector<std::byte> bytes;
-  append(bytes, std::span(kMagic));
+  append(bytes, std::span<const char>(kMagic));
   const std::array<std::uint64_t, 3> numbers{kVersion, header.input_hash, header.settings.size()};
-  append(bytes, std::span(numbers));
+  append(bytes, std::span<const std::uint64_t>(numbers));
   const std::uint64_t checksum = hash_of_header(bytes, std::as_bytes(std::span(header.settings)));
-  append(bytes, std::span(&checksum, 1));
+  append(bytes, std::span<const std::uint64_t>(&checksum, 1));
   append(bytes, std::span<const char>(header.settings));
   return bytes;
 }

@@ -36,7 +36,8 @@ class JournalReader {
   /// itself; IoError.
   std::optional<ResultSlice> next();
 
-  /// The result whose record begins at byte `offset`. @throws FormatError if there is none; IoError.
+  /// The result whose record begins at byte `offset`. @throws FormatError if there is none;
+  /// IoError.
   ResultSlice read_at(std::int64_t offset) const;
 
   /// Bytes up to the end of the last record that `next` returned.
