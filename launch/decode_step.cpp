@@ -34,24 +34,27 @@ void add(const dist::DecodeStats& stats, RankMeasurements& measured) {
 
 Partition decode_step(const DecodeContext& context, std::span<const std::int64_t> requests,
                       JobJournals& journals, Progress& progress, RankMeasurements& measured) {
-  const auto& [comm, options, batch, backend, mode, threads, gpu] = context;
+  const dist::Communicator& comm = context.comm;
+  const Batch& batch = context.batch;
   Partition partition;
   measured.seconds.plan +=
-      timed([&] { partition = make_partition(batch, requests, mode, comm.size()); });
+      timed([&] { partition = make_partition(batch, requests, context.mode, comm.size()); });
   const auto pieces = partition.pieces_of(comm.rank());
 
   std::optional<proto::ShardData> data;
   measured.seconds.data += timed([&] {
-    comm.together([&] { data.emplace(batch, options.batch.parent_path(), pieces, threads); });
+    comm.together(
+        [&] { data.emplace(batch, context.options.batch.parent_path(), pieces, context.threads); });
   });
 
-  const dist::DecodeSettings settings{
-      .compute = {.threads = threads, .gpu = gpu, .exact = options.combine == "exact"}};
+  const dist::DecodeSettings settings{.compute = {.threads = context.threads,
+                                                  .gpu = context.gpu,
+                                                  .exact = context.options.combine == "exact"}};
   const auto keep = [&](const std::vector<ResultSlice>& slices) {
     measured.seconds.write += timed([&] { journals.keep(slices); });
   };
-  add(dist::decode(comm, batch, partition, rank_inputs(*data, pieces), backend, settings, keep,
-                   progress.count(chunks_in(batch, pieces))),
+  add(dist::decode(comm, batch, partition, rank_inputs(*data, pieces), context.backend, settings,
+                   keep, progress.count(chunks_in(batch, pieces))),
       measured);
   measured.huge_page_bytes = std::max(measured.huge_page_bytes, huge_page_bytes());
   return partition;

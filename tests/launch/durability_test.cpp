@@ -117,6 +117,17 @@ TEST_F(Durability, WithoutMpirunAnswersSigtermToo) {
   expect_complete();
 }
 
+TEST_F(Durability, SurvivesSigtermOfMpirun) {
+  MpiJob job(3, decode({}));
+  wait_for_journals(job);
+  ::kill(job.leader(), SIGTERM);
+  EXPECT_NE(job.wait(), 0);
+  EXPECT_TRUE(job.is_gone_within(30));
+  EXPECT_TRUE(has_journals());
+  EXPECT_EQ(run_decode(3, "--resume").exit_code, 0);
+  expect_complete();
+}
+
 TEST_F(Durability, NeverUsesOrRemovesJournalsUnasked) {
   stop_midway(2, SIGUSR1);
   const std::vector<std::string> before = folder_.files();
