@@ -1,7 +1,10 @@
 #include "core/partial_fold.h"
 
+#include "core/every_cpu.h"
+
 namespace mla {
 
+MLA_FOR_EVERY_CPU
 void fold_partials(std::vector<NodePartial>& nodes, std::int64_t num_chunks) {
   TreeFold fold(num_chunks);  // slot i of its stack is nodes[i]; never ahead of what is read
   for (std::size_t next = 0; next < nodes.size(); ++next) {

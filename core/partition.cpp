@@ -15,6 +15,7 @@ namespace mla {
 namespace {
 
 constexpr double kSnapTolerance = 0.02;  // of one rank's ideal share, to each side
+constexpr std::int64_t kMinHeadsPerOwner = 8;
 
 /// A place between chunks: before chunk `chunk` of request `request`.
 struct Place {
@@ -184,13 +185,31 @@ Partition batch_partition(const Batch& batch, ShardMode mode, int ranks, const C
   return partition;
 }
 
-/// The owner of some heads of a request is the rank that has most of its chunks, the first among
-/// equals; a request without chunks goes to rank (request mod ranks).
+/// A rank and how many chunks of a request it has.
+struct Share {
+  int rank = 0;
+  std::int64_t chunks = 0;
+};
+
+/// The ranks among which the heads of a request are dealt out to be merged: those with at least
+/// half as many chunks as the one that has most, but no more than are worth a message each.
+std::vector<int> owners_among(const std::vector<Share>& shares, std::int64_t query_len,
+                              std::int64_t heads) {
+  std::int64_t most = 0;
+  for (const Share& share : shares) most = std::max(most, share.chunks);
+  const bool one_owner = query_len > 1;  // whose heads are apart in a partial
+  const std::int64_t limit = one_owner ? 1 : ceil_div(heads, kMinHeadsPerOwner);
+  std::vector<int> owners;
+  for (const Share& share : shares) {
+    if (static_cast<std::int64_t>(owners.size()) == limit) break;
+    const std::int64_t enough = one_owner ? most : ceil_div(most, 2);
+    if (share.chunks >= enough) owners.push_back(share.rank);
+  }
+  return owners;
+}
+
+/// A request without chunks goes to rank (request mod ranks).
 void assign_owners(const Batch& batch, std::int64_t head_slices, Partition& partition) {
-  struct Best {
-    std::int64_t chunks = 0;
-    int rank = 0;
-  };
   const auto num_requests = static_cast<std::int64_t>(batch.requests.size());
   std::vector<Range> slices;
   for (std::int64_t slice = 0; slice < head_slices; ++slice) {
@@ -202,22 +221,25 @@ void assign_owners(const Batch& batch, std::int64_t head_slices, Partition& part
     slice_of_first_head[slices[s].begin] = static_cast<std::int64_t>(s);
   }
   const auto num_slices = static_cast<std::int64_t>(slices.size());
-  std::vector<Best> best(num_requests * num_slices);
-  for (std::int64_t request = 0; request < num_requests; ++request) {
-    for (std::int64_t slice = 0; slice < num_slices; ++slice) {
-      best[request * num_slices + slice].rank = static_cast<int>(request % partition.ranks());
-    }
-  }
+  std::vector<std::vector<Share>> shares(num_requests * num_slices);
   for (int rank = 0; rank < partition.ranks(); ++rank) {
     for (const Piece& piece : partition.pieces_of(rank)) {
-      Best& b = best[piece.request * num_slices + slice_of_first_head.at(piece.heads.begin)];
-      if (piece.chunks.size() > b.chunks) b = {piece.chunks.size(), rank};
+      shares[piece.request * num_slices + slice_of_first_head.at(piece.heads.begin)].push_back(
+          {rank, piece.chunks.size()});
     }
   }
   for (std::int64_t request = 0; request < num_requests; ++request) {
-    for (std::int64_t slice = 0; slice < num_slices; ++slice) {
-      partition.ownerships.push_back(
-          {request, slices[slice], best[request * num_slices + slice].rank});
+    const std::int64_t query_len = batch.requests[request].query_len;
+    for (std::int64_t s = 0; s < num_slices; ++s) {
+      const Range heads = slices[s];
+      auto owners = owners_among(shares[request * num_slices + s], query_len, heads.size());
+      if (owners.empty()) owners.push_back(static_cast<int>(request % partition.ranks()));
+      const auto count = static_cast<std::int64_t>(owners.size());
+      for (std::int64_t i = 0; i < count; ++i) {
+        const Range part = even_part(heads.size(), count, i);
+        partition.ownerships.push_back(
+            {request, {heads.begin + part.begin, heads.begin + part.end}, owners[i]});
+      }
     }
   }
 }
@@ -350,13 +372,15 @@ Partition make_partition(const Batch& batch, std::span<const std::int64_t> reque
   return partition;
 }
 
-int owner_of(const Partition& partition, const Piece& piece) {
-  const auto it = std::lower_bound(partition.ownerships.begin(), partition.ownerships.end(), piece,
-                                   [](const Ownership& o, const Piece& p) {
-                                     return std::pair(o.request, o.heads.begin) <
-                                            std::pair(p.request, p.heads.begin);
-                                   });
-  return it->owner;
+std::span<const Ownership> owners_of(const Partition& partition, std::int64_t request,
+                                     Range heads) {
+  const auto first_at_or_after = [&](std::int64_t head) {
+    return std::lower_bound(partition.ownerships.begin(), partition.ownerships.end(),
+                            std::pair(request, head), [](const Ownership& o, const auto& place) {
+                              return std::pair(o.request, o.heads.begin) < place;
+                            });
+  };
+  return {first_at_or_after(heads.begin + 1) - 1, first_at_or_after(heads.end)};
 }
 
 }  // namespace mla

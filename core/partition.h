@@ -43,7 +43,8 @@ struct Piece {
 };
 
 /// The rank that merges the partials of some heads of a request and writes their results. Every
-/// request, one of length 0 too, has owners for all its heads.
+/// request, one of length 0 too, has owners for all its heads: the rank that has most of its
+/// chunks, and for a single query token those that have at least half as many, each for some heads.
 struct Ownership {
   std::int64_t request = 0;
   Range heads;
@@ -66,8 +67,8 @@ struct Partition {
   }
 };
 
-/// Who owns the results that `piece` contributes to.
-int owner_of(const Partition& partition, const Piece& piece);
+/// Who owns results of `heads` of a request, by heads. The first and the last may own others, too.
+std::span<const Ownership> owners_of(const Partition& partition, std::int64_t request, Range heads);
 
 /// Deals the batch out to `ranks` ranks. With Kind::kKv and kGrid each cut between ranks is moved
 /// to the largest subtree of the canonical tree that begins within 2 % of a rank's share of the

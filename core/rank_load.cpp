@@ -40,12 +40,13 @@ void add_work(const Batch& batch, const Partition& partition, int rank, const Co
     load.cost += compute_cost(batch, piece, cost);
     load.kv_rows += tokens_in(batch, piece) * kv_heads_of(batch, piece);
     load.q_bytes += rows * shape.d_qk * size_of(batch.dtype);
-    const int owner = owner_of(partition, piece);
-    if (owner == rank) continue;
     const std::int64_t nodes = count_maximal_nodes(piece.chunks, batch.num_chunks(request));
-    load.partials_sent += nodes;
-    load.bytes_sent += nodes * rows * (shape.d_v + 2) * 4;
-    destinations.insert(owner);
+    for (const Ownership& o : owners_of(partition, piece.request, piece.heads)) {
+      if (o.owner == rank) continue;
+      load.partials_sent += nodes;
+      load.bytes_sent += nodes * request.query_len * o.heads.size() * (shape.d_v + 2) * 4;
+      destinations.insert(o.owner);
+    }
   }
   load.messages_sent = static_cast<std::int64_t>(destinations.size());
 }

@@ -66,7 +66,11 @@ void run_task(const FoldTask& task, std::int64_t num_chunks, ResultBuilder* resu
 
 Combine::Combine(const Communicator& comm, const Batch& batch, const Partition& partition,
                  const CombineSettings& settings)
-    : comm_(comm), batch_(batch), settings_(settings), kind_(settings.exchange) {
+    : comm_(comm),
+      batch_(batch),
+      partition_(partition),
+      settings_(settings),
+      kind_(settings.exchange) {
   Hop direct = direct_hop(batch, partition, comm.rank());
   if (direct.idle) {
     if (kind_ == ExchangeKind::kAuto) kind_ = ExchangeKind::kP2p;
@@ -158,7 +162,12 @@ void Combine::post(std::span<const WorkItem> items, const std::vector<kernels::O
   stage_ = 0;
   for (const kernels::OpenItem& o : open) {
     const WorkItem& item = items[o.item];
-    held_[ItemKey(item)] = {item, o.nodes};
+    for (const OwnedPart& part : owned_parts(batch_, partition_, item)) {
+      Held& held = held_[ItemKey(part.item)] = {part.item, {}};
+      for (const NodePartial& node : o.nodes) {
+        held.nodes.push_back({node.node, rows_of(node.partial, part.rows)});
+      }
+    }
   }
   start_stage(settings_.threads);
 }

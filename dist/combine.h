@@ -98,6 +98,7 @@ class Combine {
 
   const Communicator& comm_;
   const Batch& batch_;
+  const Partition& partition_;
   CombineSettings settings_;
   ExchangeKind kind_;
   std::optional<Nodes> nodes_;

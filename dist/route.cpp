@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <map>
-#include <tuple>
 #include <utility>
 
 namespace mla::dist {
@@ -24,10 +23,10 @@ std::vector<Holding> shared_items(const Batch& batch, const Partition& partition
       if (is_shared(batch, piece)) shared.push_back(piece);
     }
     for (const WorkItem& item : work_items(batch, shared)) {
-      const std::int64_t num_chunks = batch.num_chunks(batch.requests[item.request]);
-      holdings.push_back({rank,
-                          owner_of(partition, shared[item.piece]),
-                          {item, maximal_nodes(item.chunks, num_chunks)}});
+      const auto nodes = maximal_nodes(item.chunks, batch.num_chunks(batch.requests[item.request]));
+      for (const OwnedPart& part : owned_parts(batch, partition, item)) {
+        holdings.push_back({rank, part.owner, {part.item, nodes}});
+      }
     }
   }
   return holdings;
@@ -86,23 +85,39 @@ Hop move_all(const Batch& batch, int rank, std::vector<Holding>& holdings, Targe
   return hop;
 }
 
-using NodeItem = std::tuple<int, std::int64_t, std::int64_t>;  // node, request, first head
+/// The ranks that have partials of each item, by node.
+using Sharers = std::map<std::pair<int, ItemKey>, std::vector<int>>;
 
-/// The rank that has most chunks of an item on each node, the first among equals.
-std::map<NodeItem, int> collectors_of(const std::vector<Holding>& holdings,
-                                      std::span<const int> node_of_rank) {
-  std::map<NodeItem, std::pair<std::int64_t, int>> most;
-  for (const Holding& holding : holdings) {
-    const WorkItem& item = holding.item.item;
-    auto& best = most[{node_of_rank[holding.rank], item.request, item.heads.begin}];
-    if (item.chunks.size() > best.first) best = {item.chunks.size(), holding.rank};
+Sharers sharers_of(const std::vector<Holding>& holdings, std::span<const int> node_of_rank) {
+  Sharers sharers;
+  for (const Holding& h : holdings) {
+    sharers[{node_of_rank[h.rank], ItemKey(h.item.item)}].push_back(h.rank);
   }
-  std::map<NodeItem, int> collectors;
-  for (const auto& [item, best] : most) collectors[item] = best.second;
-  return collectors;
+  return sharers;
 }
 
 }  // namespace
+
+std::vector<OwnedPart> owned_parts(const Batch& batch, const Partition& partition,
+                                   const WorkItem& item) {
+  const auto owners = owners_of(partition, item.request, item.heads);
+  const Range rows{0, item.rows.size()};
+  if (batch.requests[item.request].query_len > 1 || owners.size() == 1) {
+    return {{item, rows, owners[0].owner}};
+  }
+  std::vector<OwnedPart> parts;  // of one query token: row r is head item.heads.begin + r
+  for (const Ownership& o : owners) {
+    const Range heads{std::max(o.heads.begin, item.heads.begin + item.rows.begin),
+                      std::min(o.heads.end, item.heads.begin + item.rows.end)};
+    if (heads.empty()) continue;
+    WorkItem part = item;
+    part.heads = heads;
+    part.rows = {0, heads.size()};
+    const std::int64_t first = heads.begin - item.heads.begin - item.rows.begin;
+    parts.push_back({part, {first, first + heads.size()}, o.owner});
+  }
+  return parts;
+}
 
 Hop direct_hop(const Batch& batch, const Partition& partition, int rank) {
   auto holdings = shared_items(batch, partition);
@@ -112,11 +127,12 @@ Hop direct_hop(const Batch& batch, const Partition& partition, int rank) {
 TwoLevelRoute two_level_route(const Batch& batch, const Partition& partition, int rank,
                               std::span<const int> node_of_rank) {
   auto holdings = shared_items(batch, partition);
-  const auto collectors = collectors_of(holdings, node_of_rank);
+  const Sharers sharers = sharers_of(holdings, node_of_rank);
   const auto collector = [&](const Holding& h) {
     const int node = node_of_rank[h.rank];
     if (node == node_of_rank[h.owner]) return h.owner;
-    return collectors.at({node, h.item.item.request, h.item.item.heads.begin});
+    const std::vector<int>& ranks = sharers.at({node, ItemKey(h.item.item)});
+    return ranks[static_cast<std::size_t>(h.owner) % ranks.size()];
   };
   TwoLevelRoute route;
   route.within_nodes = move_all(batch, rank, holdings, collector);

@@ -16,6 +16,17 @@ inline bool is_shared(const Batch& batch, const Piece& piece) {
   return piece.chunks != Range{0, batch.num_chunks(batch.requests[piece.request])};
 }
 
+/// The rows of an item that one rank owns, as an item of their own.
+struct OwnedPart {
+  WorkItem item;
+  Range rows;  ///< of the whole item's rows, from 0
+  int owner = 0;
+};
+
+/// `item`, one of `work_items` of some pieces of `partition`, by owners.
+std::vector<OwnedPart> owned_parts(const Batch& batch, const Partition& partition,
+                                   const WorkItem& item);
+
 /// Some partials of one item: tree nodes, left to right.
 struct WireItem {
   WorkItem item;
@@ -45,8 +56,9 @@ struct Hop {
 Hop direct_hop(const Batch& batch, const Partition& partition, int rank);
 
 /// The way over two levels. The first hop stays within nodes: on the owner's node partials go to
-/// the owner, on each other node to the rank that has most of the item's chunks there. It folds
-/// what the node has and sends only that to the owner, in the second hop.
+/// the owner, on each other node to one of the ranks that have chunks of the request there, another
+/// one for each owner's heads. It folds what the node has and sends only that to the owner, in the
+/// second hop.
 ///
 ///     node 0: rank 0  a[0..3)  -.                       node 1: rank 2  a[6..8)  -.
 ///             rank 1  a[3..6)  -'-> rank 0  a[0..6)             rank 3  a[8..16) -'-> rank 3

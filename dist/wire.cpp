@@ -9,6 +9,7 @@
 
 #include "core/dtype.h"
 #include "core/error.h"
+#include "core/every_cpu.h"
 
 namespace mla::dist {
 namespace {
@@ -112,10 +113,12 @@ std::uint64_t checksum_of(const std::byte* payload, std::int64_t bytes) {
   return XXH3_64bits(payload, static_cast<std::size_t>(bytes));
 }
 
+MLA_FOR_EVERY_CPU
 void narrow(const float* from, std::int64_t count, std::uint16_t* to) {
   for (std::int64_t i = 0; i < count; ++i) to[i] = to_bf16(from[i]).bits;
 }
 
+MLA_FOR_EVERY_CPU
 void widen(const std::uint16_t* from, std::int64_t count, float* to) {
   for (std::int64_t i = 0; i < count; ++i) to[i] = to_float(Bf16{from[i]});
 }

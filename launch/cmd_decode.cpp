@@ -29,11 +29,16 @@ Command add_decode(CLI::App& app) {
                   "Form of the output [safetensors for a .safetensors output, else stream]")
       ->check(CLI::IsMember({"stream", "safetensors"}))
       ->envname("MESHMLA_FORMAT");
-  cmd->add_option("--combine", options->combine,
-                  "exact: the same bits for any ranks and batch; fast, on GPUs: keys are cut as it "
-                  "suits the batch, the same bits for the same job")
+  cmd->add_option(
+         "--combine", options->combine,
+         "exact: the same bits for any ranks and batch; fast: partials travel as bf16, and "
+         "GPUs cut keys as it suits the batch, the same bits for the same job")
       ->check(CLI::IsMember({"exact", "fast"}))
       ->capture_default_str();
+  cmd->add_option("--exchange", options->exchange,
+                  "How partials travel: auto, p2p, alltoallv, shm (on one node) or two-level")
+      ->capture_default_str()
+      ->envname("MESHMLA_EXCHANGE");
   cmd->add_flag(
       "--keep-going", options->keep_going,
       "Record a request that is wrong in itself as failed and decode the others (exit 4)");

@@ -1,4 +1,5 @@
 #include <memory>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -45,15 +46,23 @@ void print_ranks(const Batch& batch, const Partition& partition, const std::vect
   }
 }
 
+std::string owners_text(const Partition& partition, const Piece& piece) {
+  std::vector<int> owners;
+  for (const Ownership& o : owners_of(partition, piece.request, piece.heads)) {
+    owners.push_back(o.owner);
+  }
+  return fmt::format("{}", fmt::join(owners, ","));
+}
+
 void print_pieces(const Batch& batch, const Partition& partition) {
-  fmt::print("{:>5} {:>9} {:>10} {:>14} {:>6}\n", "rank", "request", "heads", "chunks", "owner");
+  fmt::print("{:>5} {:>9} {:>10} {:>14} {:>6}\n", "rank", "request", "heads", "chunks", "owners");
   for (int rank = 0; rank < partition.ranks(); ++rank) {
     for (const Piece& piece : partition.pieces_of(rank)) {
       fmt::print("{:>5} {:>9} {:>10} {:>14} {:>6}  {}\n", rank, piece.request,
                  fmt::format("{}-{}", piece.heads.begin, piece.heads.end),
                  fmt::format("{}-{} of {}", piece.chunks.begin, piece.chunks.end,
                              batch.num_chunks(batch.requests[piece.request])),
-                 owner_of(partition, piece), batch.requests[piece.request].custom_id);
+                 owners_text(partition, piece), batch.requests[piece.request].custom_id);
     }
   }
 }

@@ -71,14 +71,6 @@ void add_loads(const Batch& batch, const std::vector<Partition>& steps, int rank
   }
 }
 
-/// @throws InvalidArgument for a combination that the backend does not know
-void check_combine(const DecodeOptions& options, const kernels::Backend& backend) {
-  if (options.combine == "exact" || !backend.gpus().empty()) return;
-  throw InvalidArgument("--combine",
-                        options.combine + " with backend " + std::string(backend.name()),
-                        "exact, or a backend that computes on a GPU");
-}
-
 /// What decides on the next step; the same on all ranks once they have agreed.
 struct StepVote {
   bool stop = false;
@@ -131,11 +123,12 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
   RankMeasurements mine;
 
   ShardMode mode;
+  dist::ExchangeKind exchange{};
   const kernels::Backend* backend = nullptr;
   comm.together([&] {
     mode = parse_shard_mode(options.mode, comm.size());
+    exchange = dist::parse_exchange(options.exchange);
     backend = &kernels::find_backend(options.backend);
-    check_combine(options, *backend);
   });
   comm.on_root([&] { const proto::AtomicFile trial(options.output); });  // fail before any work
   const Placement placement = survey_placement(comm, threads);
@@ -143,10 +136,7 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
   LoadedBatch loaded;
   mine.seconds.load = timed([&] { loaded = load_batch(comm, options.batch, options.keep_going); });
   const Batch& batch = loaded.batch;
-  comm.together([&] {
-    backend = &kernels::find_backend(options.backend, batch);
-    check_combine(options, *backend);
-  });
+  comm.together([&] { backend = &kernels::find_backend(options.backend, batch); });
   const GpuPlacement gpus = place_on_gpus(comm, *backend);
   if (talks) {
     print_placement(placement, threads, backend->name());
@@ -159,8 +149,8 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
   const auto num_requests = static_cast<std::int64_t>(batch.requests.size());
   if (talks) print_resumed(num_requests - plan.requests_left(), num_requests, options);
   const std::vector<Partition> steps =
-      decode_steps({comm, options, batch, *backend, mode, threads, gpus.gpu}, stop_request,
-                   job_watch, plan, journals, talks, mine);
+      decode_steps({comm, options, batch, *backend, mode, exchange, threads, gpus.gpu},
+                   stop_request, job_watch, plan, journals, talks, mine);
   journals.sync();
   if (plan.requests_left() > 0) {
     if (comm.rank() == 0) {

@@ -25,6 +25,7 @@ struct DecodeOptions {
   std::string backend = "auto";
   std::string format;  ///< "stream", "safetensors", or empty: by the output's extension
   std::string combine = "exact";
+  std::string exchange = "auto";
   int threads = 0;          ///< per rank; 0: as `choose_threads` says
   bool resume = false;      ///< go on from the journals of earlier runs
   bool restart = false;     ///< discard them

@@ -24,7 +24,7 @@ std::int64_t chunks_in(const Batch& batch, std::span<const Piece> pieces) {
 void add(const dist::DecodeStats& stats, RankMeasurements& measured) {
   measured.seconds.data += stats.prepare_seconds;
   measured.seconds.compute += stats.compute_seconds;
-  measured.seconds.exchange += stats.combine.exchange_seconds;
+  measured.seconds.exchange += stats.combine.exchange_seconds + stats.combine.wait_seconds;
   measured.seconds.merge += stats.combine.merge_seconds;
   measured.partials_sent += stats.combine.partials_sent;
   measured.bytes_sent += stats.combine.bytes_sent;
@@ -49,7 +49,8 @@ Partition decode_step(const DecodeContext& context, std::span<const std::int64_t
 
   const dist::DecodeSettings settings{.compute = {.threads = context.threads,
                                                   .gpu = context.gpu,
-                                                  .exact = context.options.combine == "exact"}};
+                                                  .exact = context.options.combine == "exact"},
+                                      .exchange = context.exchange};
   const auto keep = [&](const std::vector<ResultSlice>& slices) {
     measured.seconds.write += timed([&] { journals.keep(slices); });
   };

@@ -7,6 +7,7 @@
 #include "core/batch.h"
 #include "core/partition.h"
 #include "dist/communicator.h"
+#include "dist/exchange.h"
 #include "kernels/backend.h"
 #include "launch/decode_job.h"
 #include "launch/job_journals.h"
@@ -21,6 +22,7 @@ struct DecodeContext {
   const Batch& batch;
   const kernels::Backend& backend;
   ShardMode mode;
+  dist::ExchangeKind exchange = dist::ExchangeKind::kAuto;
   int threads = 1;
   int gpu = 0;
 };

@@ -42,6 +42,7 @@ void write_manifest(const DecodeOptions& options, const Batch& batch, const Plac
       {"mode", report.mode},
       {"resumed", options.resume},
       {"steps", report.steps},
+      {"exchange", options.exchange},
       {"pieces", pieces},
       {"partials_sent", report.partials_sent},
       {"bytes_sent", report.bytes_sent},

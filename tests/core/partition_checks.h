@@ -11,7 +11,7 @@ namespace mla::test {
 
 /// What is wrong with a partition of `batch` over `ranks` ranks; empty if nothing is. Right means:
 /// offsets that fit, every (request, head, chunk) in exactly one piece, one owner for every
-/// (request, head), pieces whose heads are those of one ownership, everything in its order.
+/// (request, head), pieces whose heads are those of some ownerships, everything in its order.
 inline std::string complaint_about(const Batch& batch, const Partition& partition, int ranks) {
   if (partition.mode.kind == ShardMode::Kind::kAuto) return "mode is auto";
   if (partition.ranks() != ranks) return "wrong number of ranks";
@@ -52,11 +52,14 @@ inline std::string complaint_about(const Batch& batch, const Partition& partitio
       if (piece.chunks.empty() || piece.heads.empty()) return "empty piece";
       if (piece.request <= previous) return "pieces of a rank are not in the order of requests";
       previous = piece.request;
-      const auto slice = slices.find({piece.request, piece.heads.begin});
-      if (slice == slices.end() || slice->second.ownership.heads != piece.heads) {
-        return "piece's heads are no ownership's";
+      const auto owners = owners_of(partition, piece.request, piece.heads);
+      if (owners.front().heads.begin != piece.heads.begin ||
+          owners.back().heads.end != piece.heads.end) {
+        return "piece's heads are no owners'";
       }
-      slice->second.chunks.push_back(piece.chunks);
+      for (const Ownership& o : owners) {
+        slices.at({o.request, o.heads.begin}).chunks.push_back(piece.chunks);
+      }
     }
   }
   for (auto& [key, slice] : slices) {

@@ -36,7 +36,7 @@ double element(const std::vector<std::byte>& bytes, DType dtype, std::int64_t in
 std::vector<ResultSlice> built(const Batch& batch, const Partition& partition, int rank) {
   ResultBuilder builder(batch, partition, rank);
   for (const WorkItem& item : work_items(batch, partition.pieces)) {
-    if (owner_of(partition, partition.pieces[item.piece]) != rank) continue;
+    if (owners_of(partition, item.request, item.heads)[0].owner != rank) continue;
     std::vector<float> storage(partial_floats(item.rows.size(), batch.shape.d_v));
     const PartialView root = partial_at(storage.data(), item.rows.size(), batch.shape.d_v);
     for (std::int64_t r = 0; r < item.rows.size(); ++r) {

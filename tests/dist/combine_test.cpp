@@ -12,11 +12,12 @@
 namespace mla::dist {
 namespace {
 
-/// One long request over all ranks, and what each has of it before anything travels.
+/// One long request over all ranks, with one owner, and what each has of it before anything
+/// travels.
 class CombineTest : public testing::Test {
  protected:
   CombineTest()
-      : problem_({.h_q = 4, .h_kv = 1, .d_qk = 24, .d_v = 16}, {{1, 64 * 41}}, 1),
+      : problem_({.h_q = 4, .h_kv = 1, .d_qk = 24, .d_v = 16}, {{2, 64 * 41}}, 1),
         partition_(
             make_partition(problem_.batch(), {.kind = ShardMode::Kind::kKv}, test_world().size())),
         results_(problem_.batch(), partition_, test_world().rank()),

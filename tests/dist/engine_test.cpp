@@ -1,6 +1,7 @@
 #include "dist/engine.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <iterator>
 #include <random>
@@ -82,17 +83,16 @@ const Way kExchanges[] = {{.exchange = ExchangeKind::kP2p},
                           {.exchange = ExchangeKind::kTwoLevel, .pretended_ranks_per_node = 3},
                           {.pretended_ranks_per_node = 1}};
 
-/// All modes with 1 and 3 threads, each with an exchange of its own unless the grid is to be full.
+/// All modes with 1 and 3 threads, each with an exchange of its own; with all exchanges if the
+/// environment has MLA_FULL_GRID.
 std::vector<Way> ways_for(int ranks) {
+  const bool full = std::getenv("MLA_FULL_GRID") != nullptr;
   std::vector<Way> ways;
   std::size_t next = 0;
   for (const std::string& mode : modes_for(ranks)) {
     for (const int threads : {1, 3}) {
-#ifdef MLA_FULL_GRID
-      for (Way way : kExchanges) {
-#else
-      for (Way way : {kExchanges[next++ % std::size(kExchanges)]}) {
-#endif
+      for (std::size_t i = 0; i < (full ? std::size(kExchanges) : 1); ++i) {
+        Way way = kExchanges[next++ % std::size(kExchanges)];
         way.mode = mode;
         way.threads = threads;
         ways.push_back(way);
@@ -144,6 +144,16 @@ TEST(Engine, CutsOneLongRequestOverAllRanks) {
   expect_same_bits_everywhere(problem, kernels::find_backend("auto"));
 }
 
+TEST(Engine, DealsManyHeadsOfALongRequestOutToOwners) {
+  const Problem problem({.h_q = 200, .h_kv = 1, .d_qk = 24, .d_v = 16}, {{1, 64 * 40}}, 9);
+  const kernels::Backend& backend = kernels::find_backend("auto");
+  const auto whole = decode_on(Communicator::self(), problem, {}, backend);
+  for (const Way& way : kExchanges) {
+    expect_same_bits(problem, whole, way, backend);
+    EXPECT_EQ(decode_on(test_world(), problem, way, backend).size(), 1U);
+  }
+}
+
 TEST(Engine, WritesRequestsWithoutKeys) {
   const Problem problem(kShape, {{1, 0}, {2, 0}, {1, 300}, {4, 2}}, 3);
   expect_same_bits_everywhere(problem, kernels::find_backend("auto"));
@@ -162,7 +172,8 @@ TEST(Engine, ServesSeveralKvHeadsAndManyRows) {
 }
 
 TEST(Engine, GivesTheSameBitsWithEveryExchange) {
-  const Problem problem(kShape, {{1, 64 * 20}, {1, 90}, {2, 64 * 33 + 1}, {1, 64 * 7}}, 6);
+  const Problem problem({.h_q = 34, .h_kv = 2, .d_qk = 40, .d_v = 32},
+                        {{1, 64 * 50}, {1, 90}, {2, 64 * 33 + 1}, {1, 64 * 7}}, 6);
   const kernels::Backend& backend = kernels::find_backend("auto");
   const auto whole = decode_on(Communicator::self(), problem, {}, backend);
   for (const Way& way : kExchanges) expect_same_bits(problem, whole, way, backend);

@@ -265,10 +265,8 @@ void append_options(std::vector<BadInputCase>& cases) {
                          "--mode: rows; expected auto, heads, kv, batch or grid:HxK"));
   cases.push_back(option("UnknownBackend", "--backend abacus",
                          "--backend: abacus; expected one of " + backend_choices()));
-  cases.push_back(option(
-      "FastOnCpus", "--backend portable --combine fast",
-      "--combine: fast with backend portable; expected exact, or a backend that computes on a "
-      "GPU"));
+  cases.push_back(option("UnknownExchange", "--exchange tcp",
+                         "--exchange: tcp; expected auto, p2p, alltoallv, shm or two-level"));
   cases.push_back(
       option("NoThreads", "--threads 0",
              "--threads: Value 0 not in range 1 to 4096; expected what 'meshmla --help' shows"));
