@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "core/chunk_tree.h"
+#include "dist/activity.h"
 #include "dist/exchange.h"
 #include "dist/stopwatch.h"
 #include "dist/wire.h"
@@ -66,6 +67,7 @@ void merge_item(const Batch& batch, Gathered& gathered, ResultBuilder& results) 
 CombineStats combine(const Communicator& comm, const Batch& batch, const Partition& partition,
                      std::span<const WorkItem> items, const std::vector<kernels::OpenItem>& open,
                      int threads, ResultBuilder& results) {
+  enter(Phase::kExchange);
   CombineStats stats;
   const Stopwatch exchange_watch;
   std::vector<std::vector<WireItem>> expected;
@@ -80,6 +82,7 @@ CombineStats combine(const Communicator& comm, const Batch& batch, const Partiti
   std::vector<Message> received = exchange(comm, outgoing, incoming);
   stats.exchange_seconds = exchange_watch.seconds();
 
+  enter(Phase::kMerge);
   const Stopwatch merge_watch;
   std::map<ItemKey, Gathered> by_item;
   for (const kernels::OpenItem& o : open) {

@@ -2,6 +2,7 @@
 
 #include <memory>
 
+#include "dist/activity.h"
 #include "dist/stopwatch.h"
 
 namespace mla::dist {
@@ -19,6 +20,7 @@ std::vector<ResultSlice> decode(const Communicator& comm, const Batch& batch,
   });
   stats.prepare_seconds = prepare_watch.seconds();
 
+  enter(Phase::kCompute);
   const Stopwatch watch;
   const auto& open = decoder->run(results, chunks_done);
   stats.compute_seconds = watch.seconds();

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "dist/activity.h"
+
 namespace mla::dist {
 namespace {
 
@@ -40,6 +42,7 @@ std::vector<Message> exchange(const Communicator& comm, const std::vector<Messag
                                "MPI_Isend");
                    });
   }
+  const Waiting waiting;
   check_mpi(MPI_Waitall(static_cast<int>(requests.size()), requests.data(), MPI_STATUSES_IGNORE),
             "MPI_Waitall");
   return received;

@@ -10,7 +10,9 @@
 #include "core/error.h"
 #include "core/huge_pages.h"
 #include "core/split_plan.h"
+#include "dist/activity.h"
 #include "dist/stopwatch.h"
+#include "dist/watchdog.h"
 #include "launch/progress.h"
 #include "launch/rank_inputs.h"
 #include "launch/tables.h"
@@ -139,6 +141,8 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
   const int threads = choose_threads(comm, options.threads);
   const bool talks = comm.rank() == 0 && !options.quiet;
   RankReport mine;
+  std::optional<dist::Watchdog> watchdog;
+  if (comm.size() > 1) watchdog.emplace(comm, options.timeout_seconds);
 
   ShardMode mode;
   const kernels::Backend* backend = nullptr;
@@ -150,6 +154,7 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
   comm.on_root([&] { const proto::AtomicFile trial(options.output); });  // fail before any work
   const Placement placement = survey_placement(comm, threads);
   bind_threads(comm, threads);
+  dist::enter(dist::Phase::kLoad);
   LoadedBatch loaded;
   mine.seconds.load = timed([&] { loaded = load_batch(comm, options.batch, options.keep_going); });
   const Batch& batch = loaded.batch;
@@ -163,10 +168,12 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
     print_gpus(gpus);
   }
 
+  dist::enter(dist::Phase::kPlan);
   Partition partition;
   mine.seconds.plan = timed([&] { partition = make_partition(batch, mode, comm.size()); });
   const auto pieces = partition.pieces_of(comm.rank());
 
+  dist::enter(dist::Phase::kData);
   std::optional<proto::ShardData> data;
   mine.seconds.data = timed([&] {
     comm.together([&] { data.emplace(batch, options.batch.parent_path(), pieces, threads); });
@@ -187,6 +194,7 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
   mine.seconds.exchange = stats.combine.exchange_seconds;
   mine.seconds.merge = stats.combine.merge_seconds;
 
+  dist::enter(dist::Phase::kWrite);
   mine.huge_page_bytes = huge_page_bytes();
   mine.seconds.write = timed([&] { write_results(comm, loaded, options, slices); });
 

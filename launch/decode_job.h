@@ -25,7 +25,8 @@ struct DecodeOptions {
   std::string backend = "auto";
   std::string format;  ///< "stream", "safetensors", or empty: by the output's extension
   std::string combine = "exact";
-  int threads = 0;  ///< per rank; 0: as `choose_threads` says
+  double timeout_seconds = 300;  ///< without progress anywhere; 0: no limit
+  int threads = 0;               ///< per rank; 0: as `choose_threads` says
   bool keep_going = false;
   bool quiet = false;
 };

@@ -26,7 +26,7 @@ void Progress::report_until_stopped() {
   const auto interval = std::chrono::seconds(isatty(STDERR_FILENO) != 0 ? 1 : 10);
   std::unique_lock lock(mutex_);
   while (!stop_.wait_for(lock, interval, [this] { return stopped_; })) {
-    const std::int64_t done = done_.load(std::memory_order_relaxed);
+    const std::int64_t done = dist::activity().chunks_done - done_before_;
     spdlog::info("rank 0: {} of {} chunks ({:.0f} %)", done, total_,
                  100.0 * static_cast<double>(done) / static_cast<double>(total_));
   }

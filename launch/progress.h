@@ -6,10 +6,13 @@
 #include <mutex>
 #include <thread>
 
+#include "dist/activity.h"
+
 namespace mla::launch {
 
 /// Reports on standard error how far rank 0 is, from construction to destruction: every second on a
-/// terminal, every ten elsewhere, never for work that is done before the first report.
+/// terminal, every ten elsewhere, never for work that is done before the first report. Counts in
+/// `dist::activity()`, where the watchdog sees it.
 class Progress {
  public:
   /// `total` chunks will be counted in `chunks_done()`. Not `enabled`: does nothing.
@@ -18,13 +21,13 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  std::atomic<std::int64_t>* chunks_done() { return &done_; }
+  std::atomic<std::int64_t>* chunks_done() { return &dist::activity().chunks_done; }
 
  private:
   void report_until_stopped();
 
   std::int64_t total_;
-  std::atomic<std::int64_t> done_{0};
+  std::int64_t done_before_ = dist::activity().chunks_done;
   bool stopped_ = false;
   std::mutex mutex_;
   std::condition_variable stop_;
