@@ -26,7 +26,7 @@ struct Activity {
   std::atomic<Phase> phase{Phase::kStart};
   std::atomic<bool> waits{false};            ///< for an answer of other ranks
   std::atomic<std::int64_t> calls{0};        ///< that waited, and are over
-  std::atomic<std::int64_t> chunks_done{0};  ///< decoded so far
+  std::atomic<std::int64_t> chunks_done{0};  ///< in this step of the job
 };
 
 /// The one of this process.

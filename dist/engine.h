@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <vector>
 
 #include "core/batch.h"
@@ -20,18 +21,26 @@ struct DecodeStats {
   CombineStats combine;
 };
 
-/// The distributed decode of one batch: computes this rank's pieces as `options` say, sends
-/// partials to their owners and merges. Returns the results this rank owns.
+/// How `decode` works.
+struct DecodeSettings {
+  kernels::DecoderOptions compute;
+};
+
+/// Takes results of this rank as they become final: several times in one decode, on the thread
+/// that called it. Each (request, heads) that the rank owns comes once, in any order.
+using OnResults = std::function<void(std::vector<ResultSlice>)>;
+
+/// The distributed decode of one batch: computes this rank's pieces, sends partials to their
+/// owners, merges, and hands the results that this rank owns to `on_results`.
 ///
 /// `inputs` holds the tensors of this rank's pieces of `partition`, which must be for comm.size()
-/// ranks and the same on all of them. With one backend and `options.exact` the results are the same
+/// ranks and the same on all of them. With one backend and `compute.exact` the results are the same
 /// bits for any partition, number of ranks and number of threads. Collective.
-/// @throws CollectiveError if a rank cannot compute as the options say (short GPU memory, say).
-/// @throws MpiError on this rank alone if a peer breaks the protocol.
-std::vector<ResultSlice> decode(const Communicator& comm, const Batch& batch,
-                                const Partition& partition, const kernels::RankInputs& inputs,
-                                const kernels::Backend& backend,
-                                const kernels::DecoderOptions& options, DecodeStats& stats,
-                                std::atomic<std::int64_t>* chunks_done = nullptr);
+/// @throws CollectiveError if a rank cannot compute as the settings say (short GPU memory, say).
+/// @throws MpiError on this rank alone if a peer breaks the protocol; and what `on_results` throws.
+DecodeStats decode(const Communicator& comm, const Batch& batch, const Partition& partition,
+                   const kernels::RankInputs& inputs, const kernels::Backend& backend,
+                   const DecodeSettings& settings, const OnResults& on_results,
+                   std::atomic<std::int64_t>* chunks_done = nullptr);
 
 }  // namespace mla::dist

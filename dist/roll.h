@@ -11,7 +11,7 @@ namespace mla::dist {
 
 /// What a rank shows of itself in a heartbeat.
 struct Signs {
-  std::int64_t steps = 0;  ///< grows while it gets on
+  std::int64_t steps = 0;  ///< changes while it gets on
   Phase phase = Phase::kStart;
   bool waits = false;  ///< for other ranks
 

@@ -1,6 +1,7 @@
 #include "dist/engine.h"
 
 #include <algorithm>
+#include <iterator>
 #include <random>
 #include <string>
 #include <vector>
@@ -18,9 +19,15 @@ std::vector<ResultSlice> decode_on(const Communicator& comm, const Problem& prob
                                    const kernels::Backend& backend) {
   const Partition partition =
       make_partition(problem.batch(), parse_shard_mode(mode, comm.size()), comm.size());
-  DecodeStats stats;
-  return decode(comm, problem.batch(), partition, problem.inputs(partition.pieces_of(comm.rank())),
-                backend, {.threads = threads}, stats);
+  std::vector<ResultSlice> results;
+  decode(comm, problem.batch(), partition, problem.inputs(partition.pieces_of(comm.rank())),
+         backend, {.compute = {.threads = threads}}, [&](std::vector<ResultSlice> some) {
+           std::move(some.begin(), some.end(), std::back_inserter(results));
+         });
+  std::sort(results.begin(), results.end(), [](const ResultSlice& a, const ResultSlice& b) {
+    return std::pair(a.request, a.heads.begin) < std::pair(b.request, b.heads.begin);
+  });
+  return results;
 }
 
 /// The rows of `slice` cut out of the whole results of one rank.
