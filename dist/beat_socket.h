@@ -12,8 +12,6 @@ namespace mla::dist {
 struct BeatAddress {
   std::uint32_t address = 0;
   std::uint16_t port = 0;
-
-  bool operator==(const BeatAddress&) const = default;
 };
 
 /// A heartbeat as it travels.
