@@ -19,7 +19,7 @@ ranks() { for host in host1 host2 host3; do rank_on $host; done; }
 "$@" &
 job=$!
 until [ "$(ranks | wc -l)" -eq 3 ]; do sleep 0.05; done
-sleep 2
+sleep 1.5
 eval "$fault"
 start=$SECONDS
 wait $job

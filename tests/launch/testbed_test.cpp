@@ -17,7 +17,7 @@ using testing::HasSubstr;
 const std::string kTestbed = MLA_SOURCE_DIR "/launch/testbed --hosts 3 -- ";
 const std::string kMeshmla = MLA_BINARY_DIR "/bin/meshmla ";
 
-/// A batch of five requests, which keeps two cores busy for some seconds.
+/// A batch of twelve requests, which keeps the reference backend busy for some seconds.
 class Testbed : public testing::Test {
  protected:
   void SetUp() override {
@@ -25,15 +25,15 @@ class Testbed : public testing::Test {
       GTEST_SKIP() << "there are no hosts here: " << read_file(folder_ / "log");
     }
     std::string trace = "TIMESTAMP,ContextTokens,GeneratedTokens\n";
-    for (int i = 0; i < 5; ++i) trace += "2023-11-16 18:15:46.6805900,9000,1\n";
+    for (int i = 0; i < 12; ++i) trace += "2023-11-16 18:15:46.6805900,9000,1\n";
     write_file(folder_ / "trace.csv", trace);
-    run_meshmla(0, "make-batch " + folder_ / "trace.csv" + " --requests 5 --heads 64 --seed 7 " +
+    run_meshmla(0, "make-batch " + folder_ / "trace.csv" + " --requests 12 --heads 64 --seed 7 " +
                        "--output " + folder_ / "batch");
   }
 
   std::string decode(const std::string& output) const {
-    return "decode " + folder_ / "batch" + " --mode kv --backend reference --quiet --output " +
-           folder_ / output;
+    return "decode " + folder_ / "batch" +
+           " --mode kv --backend reference --quiet --step-seconds 0.5 --output " + folder_ / output;
   }
 
   /// Runs a job on three hosts and, once it computes, a fault as disturb.sh knows them.
