@@ -1,6 +1,7 @@
 #include "proto/batch_file.h"
 
 #include <cmath>
+#include <random>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -121,6 +122,20 @@ TEST(BatchFile, RefusesEveryFlipOfAByte) {
       EXPECT_THROW(decode(bytes), FormatError) << &byte - bytes.data();
       byte ^= static_cast<std::byte>(flip);
     }
+  }
+}
+
+TEST(BatchFile, RefusesFlippedBits) {
+  const std::vector<std::byte> whole = encode_batch(small_batch());
+  std::mt19937_64 random(1);
+  for (int flip = 0; flip < 10'000; ++flip) {
+    std::vector<std::byte> bytes = whole;
+    for (int bits = flip % 3 + 1; bits > 0; --bits) {
+      const std::size_t bit = random() % (8 * bytes.size());
+      bytes[bit / 8] ^= static_cast<std::byte>(1u << (bit % 8));
+    }
+    if (bytes == whole) continue;
+    ASSERT_THROW(decode(bytes), FormatError) << flip;
   }
 }
 
