@@ -1,13 +1,26 @@
 #include "core/result_builder.h"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 
 namespace mla {
+namespace {
+
+std::vector<Ownership> ownerships_of(const Partition& partition, int rank) {
+  std::vector<Ownership> owned;
+  std::copy_if(partition.ownerships.begin(), partition.ownerships.end(), std::back_inserter(owned),
+               [=](const Ownership& o) { return o.owner == rank; });
+  return owned;
+}
+
+}  // namespace
+
 ResultBuilder::ResultBuilder(const Batch& batch, const Partition& partition, int rank)
-    : batch_(batch) {
-  for (const Ownership& o : partition.ownerships) {
-    if (o.owner != rank) continue;
+    : ResultBuilder(batch, ownerships_of(partition, rank)) {}
+
+ResultBuilder::ResultBuilder(const Batch& batch, std::span<const Ownership> owned) : batch_(batch) {
+  for (const Ownership& o : owned) {
     const std::int64_t rows = batch.requests[o.request].query_len * o.heads.size();
     slices_.push_back(
         {.request = o.request,

@@ -16,6 +16,8 @@ namespace mla {
 class ResultBuilder final : public ResultSink {
  public:
   ResultBuilder(const Batch& batch, const Partition& partition, int rank);
+  /// Only of `owned`, which are ordered as those of a partition.
+  ResultBuilder(const Batch& batch, std::span<const Ownership> owned);
 
   void finish(const WorkItem& item, const PartialView& root) override;
 

@@ -1,5 +1,9 @@
 #pragma once
 
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -8,29 +12,100 @@
 #include "core/result_builder.h"
 #include "core/split_plan.h"
 #include "dist/communicator.h"
+#include "dist/exchange.h"
+#include "dist/route.h"
+#include "dist/wire.h"
 #include "kernels/node_decoder.h"
 
 namespace mla::dist {
 
-/// What an exchange moved, as seen by one rank.
+/// What an exchange took and moved, as seen by one rank.
 struct CombineStats {
-  double exchange_seconds = 0;  ///< packing, sending, waiting
+  double exchange_seconds = 0;  ///< packing, sending, checking
+  double wait_seconds = 0;      ///< for other ranks that were not ready yet
   double merge_seconds = 0;
   std::int64_t partials_sent = 0;
   std::int64_t bytes_sent = 0;
 };
 
-/// Sends the partials of requests that other ranks own to their owners, receives those of the
-/// requests this rank owns, and merges them along the canonical tree into `results`.
-///
-///     before: the maximal nodes of its own chunks    rank 0: a[0..3)   rank 1: a[3..4) b[0..4)
-///     after:  the results of the requests it owns    rank 0: a         rank 1: b
-///
-/// `open` are those of `items` (this rank's) that the local decode left unfinished. Collective
-/// over the ranks that share a request; the bytes of the results do not depend on the partition.
-/// @throws MpiError if a peer breaks the protocol.
-CombineStats combine(const Communicator& comm, const Batch& batch, const Partition& partition,
-                     std::span<const WorkItem> items, const std::vector<kernels::OpenItem>& open,
-                     int threads, ResultBuilder& results);
+/// How partials are combined.
+struct CombineSettings {
+  ExchangeKind exchange = ExchangeKind::kAuto;
+  WireElement element = WireElement::kFp32;
+  int threads = 1;
+  /// For tests and experiments: takes runs of so many ranks for nodes. 0: the nodes as they are.
+  int pretended_ranks_per_node = 0;
+};
+
+/// Brings the partials of shared requests to their owners and merges them along the canonical tree.
+/// May be used again and again for one partition: post(), then finish(). One thread at a time may
+/// use it. The bytes of the results depend neither on the partition nor on the kind of exchange.
+class Combine {
+ public:
+  /// Collective; all arguments are the same on all ranks and outlive the object.
+  /// @throws CollectiveError if the exchange cannot be done on these nodes
+  Combine(const Communicator& comm, const Batch& batch, const Partition& partition,
+          const CombineSettings& settings);
+
+  /// Which way partials go; never kAuto.
+  ExchangeKind kind() const { return kind_; }
+  /// Whether partials travel at all, between any two ranks.
+  bool is_idle() const { return stages_.empty(); }
+
+  /// Starts with `open`, the items of `items` (this rank's) that the local decode left unfinished.
+  /// Their partials must stay until finish() returns, and are written to.
+  void post(std::span<const WorkItem> items, const std::vector<kernels::OpenItem>& open);
+
+  /// Whether partials travel on only while someone calls progress().
+  bool needs_progress() const;
+  /// Moves on without waiting, on the calling thread alone; true once all partials are here.
+  bool progress();
+
+  /// Waits for what is still missing, merges, and finishes the rows that this rank owns.
+  /// @throws MpiError if a message is damaged or is not what the partition says.
+  void finish(ResultBuilder& results);
+
+  /// Since the last post().
+  const CombineStats& stats() const { return stats_; }
+
+ private:
+  /// Partials of an item that are here.
+  struct Held {
+    WorkItem item;
+    std::vector<NodePartial> nodes;
+  };
+  /// One hop, and the ranks of the job by their rank in its exchange.
+  struct Stage {
+    Hop hop;
+    int number = 0;
+    std::vector<int> ranks;
+    std::unique_ptr<Exchange> exchange;
+    std::vector<AlignedBuffer<float>> widened;
+  };
+  /// The node of each rank, and those of this one's.
+  struct Nodes {
+    Communicator mine;
+    std::vector<int> node_of_rank;
+  };
+
+  Nodes find_nodes() const;
+  void choose_kind(const Hop& first_hop);
+  void add_stage(Hop hop, int number, const Communicator& comm, ExchangeKind kind);
+  MessageLabel label(const Stage& stage, int from, int to) const;
+  void start_stage(int threads);
+  void receive_stage(int threads);
+  void fold_held(int threads, ResultBuilder* results);
+
+  const Communicator& comm_;
+  const Batch& batch_;
+  CombineSettings settings_;
+  ExchangeKind kind_;
+  std::optional<Nodes> nodes_;
+  std::vector<Stage> stages_;
+  std::size_t stage_ = 0;  ///< the one under way; stages_.size(): all is here
+  std::uint64_t sequence_ = 0;
+  std::map<ItemKey, Held> held_;
+  CombineStats stats_;
+};
 
 }  // namespace mla::dist

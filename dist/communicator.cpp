@@ -49,9 +49,9 @@ void abort_job(ExitCode code) {
 
 Environment::Environment(int& argc, char**& argv) {
   int provided = 0;
-  check_mpi(MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
-  if (provided < MPI_THREAD_FUNNELED) {
-    throw MpiError("MPI_Init_thread", "the library gives no MPI_THREAD_FUNNELED");
+  check_mpi(MPI_Init_thread(&argc, &argv, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
+  if (provided < MPI_THREAD_SERIALIZED) {
+    throw MpiError("MPI_Init_thread", "the library gives no MPI_THREAD_SERIALIZED");
   }
 }
 
@@ -83,6 +83,12 @@ Communicator Communicator::node() const {
   MPI_Comm comm = MPI_COMM_NULL;
   check_mpi(MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &comm),
             "MPI_Comm_split_type");
+  return Communicator(comm);
+}
+
+Communicator Communicator::split(int color) const {
+  MPI_Comm comm = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_split(comm_, color, rank_, &comm), "MPI_Comm_split");
   return Communicator(comm);
 }
 

@@ -14,7 +14,7 @@
 
 namespace mla::dist {
 
-/// MPI from construction to destruction, with MPI_THREAD_FUNNELED. One per process, in main.
+/// MPI from construction to destruction, with MPI_THREAD_SERIALIZED. One per process, in main.
 class Environment {
  public:
   Environment(int& argc, char**& argv);
@@ -41,6 +41,8 @@ class Communicator {
   static Communicator self();
   /// The ranks that share this rank's node. Collective.
   Communicator node() const;
+  /// The ranks that give the same `color`, in the order of their ranks here. Collective.
+  Communicator split(int color) const;
 
   ~Communicator();
   Communicator(Communicator&& other) noexcept;

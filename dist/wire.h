@@ -1,52 +1,57 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
+#include "core/aligned_buffer.h"
 #include "core/batch.h"
 #include "core/partial_fold.h"
-#include "core/partition.h"
-#include "core/split_plan.h"
-#include "dist/exchange.h"
+#include "dist/route.h"
 
 namespace mla::dist {
 
-/// The partials of one item that one rank sends to its owner: the maximal nodes of the sender's
-/// chunks.
-struct WireItem {
-  WorkItem item;
-  std::vector<TreeNode> nodes;
+/// What `o` travels as; m and l are always fp32.
+enum class WireElement : std::uint32_t {
+  kFp32 = 4,  ///< exact
+  kBf16 = 2,  ///< half the bytes; rounded to nearest even
 };
 
-/// What rank `from` sends to rank `to`, in the order of the message. Both sides compute it from the
-/// partition, so sizes and places need no agreement; the message repeats them to be checked.
-std::vector<WireItem> wire_items(const Batch& batch, const Partition& partition, int from, int to);
-
-/// Bytes of the message that carries `items`; 0 if there are none.
-std::int64_t message_bytes(const Batch& batch, std::span<const WireItem> items);
-
-/// A message to `to`. It starts with a header that names the format: magic, element type (fp32),
-/// base of the exponentials (2), number of nodes, bytes; each node follows with its place in the
-/// batch and m[rows], l[rows], o[rows, d_v].
-class MessagePacker {
- public:
-  /// `items` is not empty.
-  MessagePacker(const Batch& batch, std::span<const WireItem> items, int to);
-  /// Adds the node's partial; nodes come in the order of `items`.
-  void add(const WorkItem& item, const NodePartial& node);
-  /// @throws MpiError if not all nodes were added.
-  Message finish();
-
- private:
-  Message message_;
-  std::int64_t position_ = 0;
+/// What a message says of itself, so that one that is lost, late, swapped or repeated is refused.
+struct MessageLabel {
+  int from = 0;  ///< ranks of the job
+  int to = 0;
+  int hop = 0;                 ///< 0: to the owner, or within a node; 1: between nodes
+  std::uint64_t sequence = 0;  ///< number of the exchange between these ranks
+  WireElement element = WireElement::kFp32;
 };
 
-/// The partials in `message`, by item as in `expected`; they point into the message.
-/// @throws MpiError if the message is not what the partition says it must be.
-std::vector<std::vector<NodePartial>> unpack_message(const Batch& batch,
-                                                     std::span<const WireItem> expected,
-                                                     Message& message);
+/// Bytes of the message that carries `items`, a multiple of 64.
+///
+/// A message is a header (magic, element size, base of the exponentials (2), label, number of
+/// nodes, bytes) and one record for each node: its place in the batch and an XXH3 of what follows,
+/// then m[rows], l[rows], o[rows, d_v], zeros up to a multiple of 64 bytes.
+std::int64_t message_bytes(const Batch& batch, WireElement element,
+                           std::span<const WireItem> items);
+
+/// Writes the message of `items` to `message`, on `threads` threads; `partials[i]` are the nodes of
+/// `items[i]`. @throws MpiError if they are others than `items` says.
+void pack_message(const Batch& batch, const MessageLabel& label, std::span<const WireItem> items,
+                  std::span<const std::vector<NodePartial>> partials, int threads,
+                  std::span<std::byte> message);
+
+/// The partials in a message, by item as in `items`.
+struct UnpackedMessage {
+  std::vector<std::vector<NodePartial>> partials;
+  AlignedBuffer<float> widened;  ///< where they lie, if the message is not of fp32
+};
+
+/// Checks and opens a message on `threads` threads; partials of fp32 stay in the message.
+/// @throws MpiError if it is not what the label and the items say, or was damaged.
+UnpackedMessage unpack_message(const Batch& batch, const MessageLabel& label,
+                               std::span<const WireItem> items, int threads,
+                               std::span<std::byte> message);
 
 }  // namespace mla::dist

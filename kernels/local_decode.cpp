@@ -134,10 +134,6 @@ std::unique_ptr<NodeDecoder> HostBackend::make_decoder(const Batch& batch,
                                                        std::span<const Piece> pieces,
                                                        const RankInputs& inputs,
                                                        const DecoderOptions& options) const {
-  if (!options.exact) {
-    throw Unsupported("--combine", "fast with backend " + std::string(name()),
-                      "exact, or a backend that computes on a GPU");
-  }
   return std::make_unique<HostDecoder>(batch, pieces, inputs, *this, options.threads);
 }
 

@@ -37,7 +37,7 @@ struct OpenItem {
 struct DecoderOptions {
   int threads = 1;    ///< of the CPU
   int gpu = 0;        ///< number of the rank's GPU among those its process sees
-  bool exact = true;  ///< the same bits for any batch, ranks and threads; else for a fixed plan
+  bool exact = true;  ///< the same bits for any batch, ranks and threads; CPUs compute no other way
 };
 
 /// Computes one rank's pieces of a batch, on whatever the rank computes with. A backend makes it;

@@ -40,6 +40,13 @@ Problem::Problem(const MlaShape& shape, const std::vector<Lengths>& requests, st
   }
 }
 
+Problem Problem::reversed() const {
+  Problem other = *this;
+  std::reverse(other.batch_.requests.begin(), other.batch_.requests.end());
+  std::reverse(other.queries_.begin(), other.queries_.end());
+  return other;
+}
+
 kernels::RankInputs Problem::inputs(std::span<const Piece> pieces) const {
   const MlaShape& shape = batch_.shape;
   kernels::RankInputs inputs{.kv = {.data = cache_.data(),

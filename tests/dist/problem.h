@@ -21,6 +21,9 @@ class Problem {
 
   const Batch& batch() const { return batch_; }
 
+  /// The same requests, last one first, on the same cache.
+  Problem reversed() const;
+
   /// The tensors of some pieces, which stay in this object.
   kernels::RankInputs inputs(std::span<const Piece> pieces) const;
 
