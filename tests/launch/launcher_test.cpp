@@ -119,6 +119,11 @@ TEST_F(Launcher, TranslatesExitCodesOfMpirun) {
               HasSubstr("a rank was killed by SIGKILL"));
 }
 
+TEST_F(Launcher, TellsAJobThatWasLostFromOneThatNeverBegan) {
+  program("mpirun", "touch \"$MESHMLA_STARTED\"\nexit 1");
+  EXPECT_EQ(run("", std::string(MLA_LAUNCHER) + " -n 1 meshmla").code, 6);
+}
+
 TEST_F(Launcher, RefusesAProgramThatIsNotThere) {
   const Ended ended = run("", std::string(MLA_LAUNCHER) + " -n 1 /nowhere/meshmla decode");
   EXPECT_EQ(ended.code, 2);
