@@ -6,6 +6,7 @@
 
 #include "core/chunk_tree.h"
 #include "core/error.h"
+#include "dist/activity.h"
 #include "dist/stopwatch.h"
 
 namespace mla::dist {
@@ -260,15 +261,20 @@ void Combine::fold_held(int threads, ResultBuilder* results) {
 }
 
 void Combine::finish(ResultBuilder& results) {
+  enter(Phase::kExchange);
   while (stage_ < stages_.size()) {
     const Stopwatch watch;
-    stages_[stage_].exchange->wait();
+    {
+      const Waiting waiting;
+      stages_[stage_].exchange->wait();
+    }
     stats_.wait_seconds += watch.seconds();
     receive_stage(settings_.threads);
     if (stage_ == stages_.size()) break;
     fold_held(settings_.threads, nullptr);
     start_stage(settings_.threads);
   }
+  enter(Phase::kMerge);
   fold_held(settings_.threads, &results);
   held_.clear();
   for (Stage& stage : stages_) stage.exchange->release();

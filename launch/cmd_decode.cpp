@@ -39,6 +39,11 @@ Command add_decode(CLI::App& app) {
                   "How partials travel: auto, p2p, alltoallv, shm (on one node) or two-level")
       ->capture_default_str()
       ->envname("MESHMLA_EXCHANGE");
+  cmd->add_option("--timeout", options->timeout_seconds,
+                  "Give up (exit 6) after so many seconds without progress on any rank; 0: never")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->envname("MESHMLA_TIMEOUT");
   cmd->add_flag(
       "--keep-going", options->keep_going,
       "Record a request that is wrong in itself as failed and decode the others (exit 4)");

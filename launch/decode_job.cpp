@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
 
 #include "core/error.h"
+#include "dist/activity.h"
 #include "dist/stopwatch.h"
+#include "dist/watchdog.h"
 #include "launch/decode_step.h"
 #include "launch/job_journals.h"
 #include "launch/progress.h"
@@ -121,6 +124,8 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
   const int threads = choose_threads(comm, options.threads);
   const bool talks = comm.rank() == 0 && !options.quiet;
   RankMeasurements mine;
+  std::optional<dist::Watchdog> watchdog;
+  if (comm.size() > 1) watchdog.emplace(comm, options.timeout_seconds);
 
   ShardMode mode;
   dist::ExchangeKind exchange{};
@@ -133,6 +138,7 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
   comm.on_root([&] { const proto::AtomicFile trial(options.output); });  // fail before any work
   const Placement placement = survey_placement(comm, threads);
   bind_threads(comm, threads);
+  dist::enter(dist::Phase::kLoad);
   LoadedBatch loaded;
   mine.seconds.load = timed([&] { loaded = load_batch(comm, options.batch, options.keep_going); });
   const Batch& batch = loaded.batch;
@@ -160,6 +166,7 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
     return ExitCode::kStopped;
   }
 
+  dist::enter(dist::Phase::kWrite);
   mine.seconds.write += timed([&] { journals.write_output(); });
   mine.peak_rss_bytes = peak_rss_bytes();
   DecodeReport report = gather_report(comm, mine);

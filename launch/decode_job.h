@@ -26,11 +26,12 @@ struct DecodeOptions {
   std::string format;  ///< "stream", "safetensors", or empty: by the output's extension
   std::string combine = "exact";
   std::string exchange = "auto";
-  int threads = 0;          ///< per rank; 0: as `choose_threads` says
-  bool resume = false;      ///< go on from the journals of earlier runs
-  bool restart = false;     ///< discard them
-  double max_hours = 0;     ///< stop in time to take no longer; 0: no limit
-  double step_seconds = 2;  ///< about how often the job can stop
+  double timeout_seconds = 300;  ///< without progress on any rank; 0: no limit
+  int threads = 0;               ///< per rank; 0: as `choose_threads` says
+  bool resume = false;           ///< go on from the journals of earlier runs
+  bool restart = false;          ///< discard them
+  double max_hours = 0;          ///< stop in time to take no longer; 0: no limit
+  double step_seconds = 2;       ///< about how often the job can stop
   bool keep_going = false;
   bool quiet = false;
 };

@@ -7,6 +7,7 @@
 
 #include "core/huge_pages.h"
 #include "core/split_plan.h"
+#include "dist/activity.h"
 #include "dist/engine.h"
 #include "dist/stopwatch.h"
 #include "launch/rank_inputs.h"
@@ -36,11 +37,13 @@ Partition decode_step(const DecodeContext& context, std::span<const std::int64_t
                       JobJournals& journals, Progress& progress, RankMeasurements& measured) {
   const dist::Communicator& comm = context.comm;
   const Batch& batch = context.batch;
+  dist::enter(dist::Phase::kPlan);
   Partition partition;
   measured.seconds.plan +=
       timed([&] { partition = make_partition(batch, requests, context.mode, comm.size()); });
   const auto pieces = partition.pieces_of(comm.rank());
 
+  dist::enter(dist::Phase::kData);
   std::optional<proto::ShardData> data;
   measured.seconds.data += timed([&] {
     comm.together(

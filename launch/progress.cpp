@@ -6,6 +6,8 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "dist/activity.h"
+
 namespace mla::launch {
 
 Progress::Progress(bool enabled) {
@@ -31,9 +33,10 @@ void Progress::begin_step(double done, double share) {
 
 std::atomic<std::int64_t>* Progress::count(std::int64_t chunks) {
   const std::lock_guard lock(mutex_);
-  chunks_done_ = 0;
   step_chunks_ = chunks;
-  return &chunks_done_;
+  auto& chunks_done = dist::activity().chunks_done;
+  chunks_done = 0;
+  return &chunks_done;
 }
 
 void Progress::report_until_stopped() {
@@ -42,7 +45,7 @@ void Progress::report_until_stopped() {
   while (!stop_.wait_for(lock, interval, [this] { return stopped_; })) {
     double share = share_done_;
     if (step_chunks_ > 0) {
-      const auto done = static_cast<double>(chunks_done_.load(std::memory_order_relaxed));
+      const auto done = static_cast<double>(dist::activity().chunks_done);
       share += step_share_ * done / static_cast<double>(step_chunks_);
     }
     spdlog::info("rank 0: {:.0f} % done", 100 * share);

@@ -21,15 +21,15 @@ class Progress {
   /// Of all work, the share `done` is done; a step begins that is the share `share`.
   void begin_step(double done, double share);
 
-  /// The counter in which rank 0 counts its chunks of the step, of which there are `chunks`.
+  /// The counter in which rank 0 counts its chunks of the step, of which there are `chunks`: the
+  /// one of `dist::activity()`, where the watchdog sees it too.
   std::atomic<std::int64_t>* count(std::int64_t chunks);
 
  private:
   void report_until_stopped();
 
-  std::atomic<std::int64_t> chunks_done_{0};  // in this step
-  std::mutex mutex_;                          // of what follows
-  double share_done_ = 0;                     // before this step
+  std::mutex mutex_;       // of what follows
+  double share_done_ = 0;  // before this step
   double step_share_ = 0;
   std::int64_t step_chunks_ = 0;
   bool stopped_ = false;
