@@ -15,7 +15,7 @@ namespace mla::proto {
 /// What a journal belongs to. A job may go on from it only if both are equal.
 struct JournalHeader {
   std::uint64_t input_hash = 0;  ///< as of `hash_of_input`
-  std::string settings;          ///< what else the results' bits depend on: "backend: avx512, ..."
+  std::string settings;          ///< what else the results' bits depend on: "combine: exact, ..."
 
   friend bool operator==(const JournalHeader&, const JournalHeader&) = default;
 };
