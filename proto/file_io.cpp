@@ -28,11 +28,6 @@ std::string reason(int os_error) {
   throw FormatError("file '" + path.string() + "'", why, "a file that can be read");
 }
 
-std::filesystem::path folder_of(const std::filesystem::path& path) {
-  const std::filesystem::path folder = path.parent_path();
-  return folder.empty() ? "." : folder;
-}
-
 }  // namespace
 
 FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
@@ -69,6 +64,11 @@ void read_all(int fd, std::int64_t offset, std::span<std::byte> to,
     to = to.subspan(static_cast<std::size_t>(count));
     offset += count;
   }
+}
+
+std::filesystem::path folder_of(const std::filesystem::path& path) {
+  const std::filesystem::path folder = path.parent_path();
+  return folder.empty() ? "." : folder;
 }
 
 void sync_folder_of(const std::filesystem::path& path) {

@@ -36,6 +36,9 @@ void read_all(int fd, std::int64_t offset, std::span<std::byte> to,
 /// Removes the file if there is one. @throws IoError.
 void remove_file(const std::filesystem::path& path);
 
+/// The folder that holds `path`.
+std::filesystem::path folder_of(const std::filesystem::path& path);
+
 /// Makes the entries of the folder that holds `path` durable. @throws IoError.
 void sync_folder_of(const std::filesystem::path& path);
 

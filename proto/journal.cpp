@@ -21,9 +21,9 @@
 namespace mla::proto {
 namespace {
 
-constexpr std::string_view kMagic = "MESHMLAJ";
-constexpr std::uint64_t kVersion = 2;
-constexpr std::int64_t kHeaderBytes = 5 * 8;  // without the settings
+constexpr std::string_view kJournalMagic = "MESHMLAJ";
+constexpr std::uint64_t kJournalVersion = 2;
+constexpr std::int64_t kJournalHeaderBytes = 5 * 8;  // without the settings
 constexpr std::int64_t kMaxSettingsBytes = 4096;
 constexpr std::int64_t kRecordHeadBytes = 2 * 8;
 constexpr std::int64_t kPayloadHeadBytes = 5 * 8;
@@ -45,8 +45,9 @@ std::uint64_t hash_of_header(Bytes before_checksum, Bytes settings) {
 
 std::vector<std::byte> encode_header(const JournalHeader& header) {
   std::vector<std::byte> bytes;
-  append(bytes, std::span<const char>(kMagic));
-  const std::array<std::uint64_t, 3> numbers{kVersion, header.input_hash, header.settings.size()};
+  append(bytes, std::span<const char>(kJournalMagic));
+  const std::array<std::uint64_t, 3> numbers{kJournalVersion, header.input_hash,
+                                             header.settings.size()};
   append(bytes, std::span<const std::uint64_t>(numbers));
   const std::uint64_t checksum = hash_of_header(bytes, std::as_bytes(std::span(header.settings)));
   append(bytes, std::span<const std::uint64_t>(&checksum, 1));
@@ -100,7 +101,7 @@ struct RawHeader {
   std::uint64_t settings_bytes = 0;
   std::uint64_t checksum = 0;
 };
-static_assert(sizeof(RawHeader) == kHeaderBytes);
+static_assert(sizeof(RawHeader) == kJournalHeaderBytes);
 
 }  // namespace
 
@@ -111,21 +112,21 @@ JournalReader::JournalReader(const std::filesystem::path& path)
     throw IoError("open", path.string(), errno);
   }
   file_bytes_ = status.st_size;
-  if (file_bytes_ < kHeaderBytes) return;
+  if (file_bytes_ < kJournalHeaderBytes) return;
 
   RawHeader raw;
   read_all(file_.get(), 0, std::as_writable_bytes(std::span(&raw, 1)), path_);
-  const bool is_journal = std::string_view(raw.magic.data(), raw.magic.size()) == kMagic;
-  if (is_journal && raw.version != kVersion) {
+  const bool is_journal = std::string_view(raw.magic.data(), raw.magic.size()) == kJournalMagic;
+  if (is_journal && raw.version != kJournalVersion) {
     throw FormatError(name_of(path) + ": version", std::to_string(raw.version),
-                      std::to_string(kVersion));
+                      std::to_string(kJournalVersion));
   }
   if (is_journal && raw.settings_bytes <= kMaxSettingsBytes) {
     std::string settings(raw.settings_bytes, '\0');
-    const auto size = kHeaderBytes + static_cast<std::int64_t>(settings.size());
+    const auto size = kJournalHeaderBytes + static_cast<std::int64_t>(settings.size());
     if (file_bytes_ < size) return;
-    read_all(file_.get(), kHeaderBytes, std::as_writable_bytes(std::span(settings)), path_);
-    const Bytes before_checksum = std::as_bytes(std::span(&raw, 1)).first(kHeaderBytes - 8);
+    read_all(file_.get(), kJournalHeaderBytes, std::as_writable_bytes(std::span(settings)), path_);
+    const Bytes before_checksum = std::as_bytes(std::span(&raw, 1)).first(kJournalHeaderBytes - 8);
     if (raw.checksum == hash_of_header(before_checksum, std::as_bytes(std::span(settings)))) {
       header_ = {.input_hash = raw.input_hash, .settings = std::move(settings)};
       valid_bytes_ = size;

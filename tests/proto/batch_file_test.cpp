@@ -148,15 +148,15 @@ TEST(BatchFile, RefusesBytesAfterTheTrailer) {
 TEST(BatchFile, SaysWhatAStrangeFileBeginsWith) {
   EXPECT_EQ(error_of([] {
               parse_batch("x.bin",
-                    "\x7f"
-                    "ELF etc.");
+                          "\x7f"
+                          "ELF etc.");
             }).substr(0, 13),
             "batch: file '");
   EXPECT_THAT(
       error_of([] {
         parse_batch("x.bin",
-              "\x7f"
-              "ELF etc.");
+                    "\x7f"
+                    "ELF etc.");
       }),
       HasSubstr("x.bin' begins with '.ELF etc'; expected the magic MESHMLAB, or a .txtpb or "
                 ".json file"));
@@ -180,7 +180,8 @@ TEST(BatchFile, TellsLineAndColumnOfErrorsInText) {
   testing::internal::CaptureStderr();
   EXPECT_THAT(error_of([] { parse_batch("a.txtpb", "header {\n  colour: 3\n}"); }),
               HasSubstr("a.txtpb':2:9: Message type \"meshmla.Header\" has no field named"));
-  EXPECT_THAT(error_of([] { parse_batch("a.txtpb", "header { dtype: INT4 }"); }), HasSubstr("INT4"));
+  EXPECT_THAT(error_of([] { parse_batch("a.txtpb", "header { dtype: INT4 }"); }),
+              HasSubstr("INT4"));
   EXPECT_THAT(error_of([] { parse_batch("a.txtpb", "header {"); }), HasSubstr(":1:9: "));
   EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
 }

@@ -78,7 +78,7 @@ class FileFaults : public testing::TestWithParam<const char*> {
     JournalWriter journal(journal_of(output, next_run(files), 0).path, kJournalHeader);
     for (std::int64_t request = 0; request < kRequests; ++request) {
       if (earlier.is_finished(request)) continue;
-      journal.append(slice_of(batch_, request, {0, 4}));
+      journal.append(journaled_slice(batch_, request, {0, 4}));
       if (request % 2 == 0) continue;
       journal.sync();
       durable_ = request + 1;
@@ -111,7 +111,7 @@ class FileFaults : public testing::TestWithParam<const char*> {
   }
 
   static constexpr std::int64_t kRequests = 4;
-  const Batch batch_ = batch_of(kRequests);
+  const Batch batch_ = journaled_batch(kRequests);
   std::int64_t durable_ = 0;
   bool is_written_ = false;
 };
@@ -162,14 +162,14 @@ TEST_P(FileFaults, LoseNothingWhateverCallFails) {
 TEST_P(FileFaults, HitARecordThatIsTakenBack) {
   const TempDir folder;
   JournalWriter journal(folder / "j", kJournalHeader);
-  journal.append(slice_of(batch_, 0, {0, 4}));
+  journal.append(journaled_slice(batch_, 0, {0, 4}));
   for (const bool sticky : {false, true}) {
     FaultyCalls faulty({0, sticky, ENOSPC});
     const ReplacedFileCalls replaced(faulty);
-    EXPECT_THROW(journal.append(slice_of(batch_, 1, {0, 4})), IoError);
+    EXPECT_THROW(journal.append(journaled_slice(batch_, 1, {0, 4})), IoError);
     EXPECT_THAT(faulty.names(), testing::ElementsAre("write", "ftruncate"));
   }
-  journal.append(slice_of(batch_, 2, {0, 4}));
+  journal.append(journaled_slice(batch_, 2, {0, 4}));
   JournalReader reader(folder / "j");
   EXPECT_EQ(reader.next()->request, 0);
   EXPECT_EQ(reader.next()->request, 2);

@@ -22,7 +22,7 @@ class JournalSet : public testing::Test {
     for (const ResultSlice& slice : slices) writer.append(slice);
   }
   ResultSlice slice(std::int64_t request, Range heads) const {
-    return slice_of(batch_, request, heads);
+    return journaled_slice(batch_, request, heads);
   }
   JournalIndex index() const { return {batch_, find_journals(output_), kJournalHeader}; }
   std::string index_error() const {
@@ -30,7 +30,7 @@ class JournalSet : public testing::Test {
   }
 
   TempDir folder_;
-  Batch batch_ = batch_of(3);
+  Batch batch_ = journaled_batch(3);
   std::filesystem::path output_ = folder_ / "out.results";
 };
 
@@ -58,8 +58,8 @@ TEST_F(JournalSet, HasARequestOnlyWithAllItsHeads) {
   EXPECT_TRUE(some.is_finished(0));
   EXPECT_FALSE(some.is_finished(1));
   EXPECT_TRUE(some.is_finished(2));
-  EXPECT_EQ(some.read(0), result_of(batch_, 0));
-  EXPECT_EQ(some.read(2), result_of(batch_, 2));
+  EXPECT_EQ(some.read(0), journaled_result(batch_, 0));
+  EXPECT_EQ(some.read(2), journaled_result(batch_, 2));
   EXPECT_EQ(exit_code_of([&] { some.read(1); }), ExitCode::kIo);
 }
 
@@ -67,13 +67,13 @@ TEST_F(JournalSet, PutsTogetherHeadsThatRunsCutInOtherWays) {
   write(1, 0, {slice(1, {0, 3})});
   write(2, 0, {slice(1, {0, 2})});
   write(2, 1, {slice(1, {2, 4})});
-  EXPECT_EQ(index().read(1), result_of(batch_, 1));
+  EXPECT_EQ(index().read(1), journaled_result(batch_, 1));
 }
 
 TEST_F(JournalSet, TakesOneOfEqualResults) {
   write(1, 0, {slice(1, {0, 4})});
   write(2, 0, {slice(1, {0, 4}), slice(1, {0, 4})});
-  EXPECT_EQ(index().read(1), result_of(batch_, 1));
+  EXPECT_EQ(index().read(1), journaled_result(batch_, 1));
 }
 
 TEST_F(JournalSet, MissesHeadsBetweenOthers) {
@@ -93,11 +93,11 @@ TEST_F(JournalSet, NamesWhatDiffersFromTheJob) {
 }
 
 TEST_F(JournalSet, RefusesRecordsThatDoNotFitTheBatch) {
-  const Batch larger = batch_of(4);
+  const Batch larger = journaled_batch(4);
   ResultSlice short_one = slice(0, {0, 4});
   short_one.lse.pop_back();
   for (const ResultSlice& wrong :
-       {slice_of(larger, 3, {0, 4}), short_one, ResultSlice{.request = -1},
+       {journaled_slice(larger, 3, {0, 4}), short_one, ResultSlice{.request = -1},
         ResultSlice{.request = 0, .heads = {3, 5}}, ResultSlice{.request = 0, .heads = {2, 2}}}) {
     write(1, 0, {wrong});
     EXPECT_THAT(index_error(), HasSubstr("expected requests, heads and sizes of the batch"));
@@ -119,7 +119,7 @@ TEST_F(JournalSet, TellsOfTornTails) {
 
 TEST_F(JournalSet, IsReadThroughFewDescriptors) {
   const int ranks = 1000;
-  batch_ = batch_of(ranks);
+  batch_ = journaled_batch(ranks);
   for (int rank = 0; rank < ranks; ++rank) write(1, rank, {slice(ranks - 1 - rank, {0, 4})});
   rlimit usual{};
   ::getrlimit(RLIMIT_NOFILE, &usual);
@@ -127,7 +127,7 @@ TEST_F(JournalSet, IsReadThroughFewDescriptors) {
   ::setrlimit(RLIMIT_NOFILE, &few);
   JournalIndex many = index();
   for (std::int64_t request = 0; request < ranks; ++request) {
-    EXPECT_EQ(many.read(request), result_of(batch_, request));
+    EXPECT_EQ(many.read(request), journaled_result(batch_, request));
   }
   ::setrlimit(RLIMIT_NOFILE, &usual);
 }

@@ -16,10 +16,10 @@ namespace {
 
 using testing::HasSubstr;
 
-const Batch kBatch = batch_of(4);
+const Batch kBatch = journaled_batch(4);
 
 ResultSlice slice(std::int64_t request) {
-  return slice_of(kBatch, request, {0, 3});
+  return journaled_slice(kBatch, request, {0, 3});
 }
 
 /// A journal of three records in `path`; returns the offsets at which they begin and the last ends.

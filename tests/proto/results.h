@@ -13,7 +13,7 @@ namespace mla::proto {
 inline const JournalHeader kJournalHeader{.input_hash = 11, .settings = "backend: a, combine: b"};
 
 /// Requests "0", "1" ... of one or two query tokens, 4 heads and 16 values.
-inline Batch batch_of(int requests) {
+inline Batch journaled_batch(int requests) {
   Batch batch;
   batch.shape = {.h_q = 4, .h_kv = 1, .d_qk = 24, .d_v = 16};
   for (int i = 0; i < requests; ++i) {
@@ -27,7 +27,7 @@ inline Batch batch_of(int requests) {
 }
 
 /// Results that tell every request, token and head apart.
-inline ResultSlice slice_of(const Batch& batch, std::int64_t request, Range heads) {
+inline ResultSlice journaled_slice(const Batch& batch, std::int64_t request, Range heads) {
   ResultSlice slice{.request = request, .heads = heads, .out = {}, .lse = {}};
   for (std::int64_t token = 0; token < batch.requests[request].query_len; ++token) {
     for (std::int64_t head = heads.begin; head < heads.end; ++head) {
@@ -41,8 +41,8 @@ inline ResultSlice slice_of(const Batch& batch, std::int64_t request, Range head
 }
 
 /// The result that slices of all heads make together.
-inline Result result_of(const Batch& batch, std::int64_t request) {
-  ResultSlice all = slice_of(batch, request, {0, batch.shape.h_q});
+inline Result journaled_result(const Batch& batch, std::int64_t request) {
+  ResultSlice all = journaled_slice(batch, request, {0, batch.shape.h_q});
   return {.custom_id = batch.requests[request].custom_id,
           .query_len = batch.requests[request].query_len,
           .h_q = batch.shape.h_q,
