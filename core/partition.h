@@ -76,6 +76,11 @@ std::span<const Ownership> owners_of(const Partition& partition, std::int64_t re
 /// Local; needs no communication. The batch must be valid for planning.
 Partition make_partition(const Batch& batch, ShardMode mode, int ranks, const CostModel& cost = {});
 
+/// The same for some requests of the batch, given in ascending order. The others have no pieces and
+/// no owners.
+Partition make_partition(const Batch& batch, std::span<const std::int64_t> requests, ShardMode mode,
+                         int ranks, const CostModel& cost = {});
+
 /// What a partition means for one rank.
 struct RankLoad {
   double cost = 0;            ///< predicted compute, FLOP-equivalents
@@ -88,6 +93,9 @@ struct RankLoad {
   std::int64_t partials_sent = 0;  ///< tree nodes on the wire, each of one head range of a request
   std::int64_t bytes_sent = 0;     ///< of those partials
   std::int64_t messages_sent = 0;  ///< ranks it sends to
+
+  /// What both partitions, of different requests, mean together.
+  RankLoad& operator+=(const RankLoad& other);
 };
 
 /// Whether to look at block tables: the only part of the loads that takes time.

@@ -69,6 +69,20 @@ void add_pages(const Batch& batch, std::span<const Piece> pieces, RankLoad& load
 
 }  // namespace
 
+RankLoad& RankLoad::operator+=(const RankLoad& other) {
+  cost += other.cost;
+  pieces += other.pieces;
+  kv_rows += other.kv_rows;
+  kv_pages += other.kv_pages;
+  kv_bytes += other.kv_bytes;
+  q_bytes += other.q_bytes;
+  out_bytes += other.out_bytes;
+  partials_sent += other.partials_sent;
+  bytes_sent += other.bytes_sent;
+  messages_sent += other.messages_sent;
+  return *this;
+}
+
 std::vector<RankLoad> loads_of(const Batch& batch, const Partition& partition,
                                const CostModel& cost, CountPages count_pages) {
   std::vector<RankLoad> loads(partition.ranks());

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "dist/activity.h"
 #include "dist/stopwatch.h"
 
 namespace mla::dist {
@@ -198,15 +199,20 @@ void Combine::fold_stage(int threads) {
 }
 
 void Combine::finish(ResultSink& results) {
+  enter(Phase::kExchange);
   while (stage_ < stages_.size()) {
     const Stopwatch watch;
-    stages_[stage_].exchange->wait();
+    {
+      const Waiting waiting;
+      stages_[stage_].exchange->wait();
+    }
     stats_.wait_seconds += watch.seconds();
     receive_stage(settings_.threads);
     if (stage_ == stages_.size()) break;
     fold_stage(settings_.threads);
     start_stage(settings_.threads);
   }
+  enter(Phase::kMerge);
   const Stopwatch merge_watch;
   held_.finish(settings_.threads, results);
   stats_.merge_seconds += merge_watch.seconds();

@@ -7,6 +7,8 @@
 #include <numeric>
 #include <utility>
 
+#include "dist/activity.h"
+
 namespace mla::dist {
 namespace {
 
@@ -105,10 +107,12 @@ Communicator::~Communicator() {
 }
 
 void Communicator::barrier() const {
+  const Waiting waiting;
   check_mpi(MPI_Barrier(comm_), "MPI_Barrier");
 }
 
 void Communicator::broadcast(std::vector<std::byte>& bytes, int root) const {
+  const Waiting waiting;
   auto size = static_cast<std::int64_t>(bytes.size());
   check_mpi(MPI_Bcast(&size, 1, MPI_INT64_T, root, comm_), "MPI_Bcast");
   bytes.resize(static_cast<std::size_t>(size));
@@ -120,6 +124,7 @@ void Communicator::broadcast(std::vector<std::byte>& bytes, int root) const {
 
 void Communicator::all_gather_bytes(const void* mine, void* all, std::size_t bytes) const {
   const auto count = static_cast<int>(bytes);
+  const Waiting waiting;
   check_mpi(MPI_Allgather(mine, count, MPI_BYTE, all, count, MPI_BYTE, comm_), "MPI_Allgather");
 }
 
@@ -145,7 +150,10 @@ void Communicator::together(const std::function<void()>& work) const {
   constexpr int kNobody = std::numeric_limits<int>::max();
   const int failed = mine.code == ExitCode::kDone ? kNobody : rank_;
   int first_failed = kNobody;
-  check_mpi(MPI_Allreduce(&failed, &first_failed, 1, MPI_INT, MPI_MIN, comm_), "MPI_Allreduce");
+  {
+    const Waiting waiting;
+    check_mpi(MPI_Allreduce(&failed, &first_failed, 1, MPI_INT, MPI_MIN, comm_), "MPI_Allreduce");
+  }
   if (first_failed == kNobody) return;
 
   int code = static_cast<int>(mine.code);

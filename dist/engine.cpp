@@ -1,5 +1,6 @@
 #include "dist/engine.h"
 
+#include "dist/activity.h"
 #include "dist/progress_thread.h"
 
 namespace mla::dist {
@@ -35,6 +36,7 @@ const std::vector<kernels::OpenItem>& Decoder::compute(std::size_t group, Result
 }
 
 DecodeStats Decoder::run(const OnResults& on_results, std::atomic<std::int64_t>* chunks_done) {
+  enter(Phase::kCompute);
   DecodeStats stats{.prepare_seconds = prepare_seconds_};
   ResultBuilder shared_results(batch_, groups_[0].owned);
   const auto& open = compute(0, shared_results, chunks_done, stats);

@@ -39,9 +39,26 @@ Command add_decode(CLI::App& app) {
                   "How partials travel: auto, p2p, alltoallv, shm (on one node) or two-level")
       ->capture_default_str()
       ->envname("MESHMLA_EXCHANGE");
+  cmd->add_option("--timeout", options->timeout_seconds,
+                  "Give up (exit 6) after so many seconds without progress on any rank; 0: never")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->envname("MESHMLA_TIMEOUT");
   cmd->add_flag(
       "--keep-going", options->keep_going,
       "Record a request that is wrong in itself as failed and decode the others (exit 4)");
+  CLI::Option* const resume = cmd->add_flag(
+      "--resume", options->resume,
+      "Go on from the journals that an earlier run of this job left beside the output, if any");
+  cmd->add_flag("--restart", options->restart, "Discard them and begin anew")->excludes(resume);
+  cmd->add_option("--max-hours", options->max_hours,
+                  "Stop in time to take no longer; --resume goes on (exit 75)")
+      ->check(CLI::PositiveNumber)
+      ->envname("MESHMLA_MAX_HOURS");
+  cmd->add_option("--step-seconds", options->step_seconds,
+                  "About how often the job can stop, for SIGUSR1, SIGTERM or --max-hours")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   cmd->add_flag("-q,--quiet", options->quiet, "Print errors only");
   return [options](const dist::Communicator& comm) { return run_decode(comm, *options); };
 }

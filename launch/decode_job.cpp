@@ -1,72 +1,28 @@
 #include "launch/decode_job.h"
 
 #include <algorithm>
-#include <functional>
-#include <iterator>
+#include <limits>
 #include <optional>
 
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
 
 #include "core/error.h"
-#include "core/huge_pages.h"
-#include "core/split_plan.h"
+#include "dist/activity.h"
 #include "dist/stopwatch.h"
+#include "dist/watchdog.h"
+#include "launch/decode_step.h"
+#include "launch/job_journals.h"
 #include "launch/progress.h"
-#include "launch/rank_inputs.h"
+#include "launch/step_plan.h"
+#include "launch/stop_request.h"
 #include "launch/tables.h"
-#include "proto/batch_file.h"
 #include "proto/file_io.h"
-#include "proto/shard_data.h"
 
 namespace mla::launch {
 namespace {
 
-/// Keeps the job going without this request.
-void empty_request(Request& request) {
-  request.query_len = 1;
-  request.context_len = 0;
-  request.block_table.clear();
-  request.q = {};
-}
-
-/// What is wrong with request `index` and its queries; empty if nothing is.
-std::string error_of_request(const Batch& batch, std::int64_t index,
-                             const std::filesystem::path& base_dir) {
-  try {
-    validate_request(batch, index, ValidateFor::kDecoding);
-    proto::check_query_source(batch, index, base_dir);
-    return {};
-  } catch (const FormatError& error) {
-    return error.what();
-  }
-}
-
-void read_on_root(const std::filesystem::path& path, bool keep_going, LoadedBatch& loaded) {
-  const std::filesystem::path base_dir = path.parent_path();
-  loaded.batch = proto::read_batch(path);
-  if (!keep_going) {
-    validate(loaded.batch, ValidateFor::kDecoding);
-    proto::check_sources(loaded.batch, base_dir);
-    return;
-  }
-  validate_header(loaded.batch, ValidateFor::kDecoding);
-  proto::check_cache_source(loaded.batch, base_dir);
-  for (std::size_t i = 0; i < loaded.batch.requests.size(); ++i) {
-    const auto index = static_cast<std::int64_t>(i);
-    std::string error = error_of_request(loaded.batch, index, base_dir);
-    if (error.empty()) continue;
-    empty_request(loaded.batch.requests[i]);
-    spdlog::warn("request '{}' cannot run: {}", loaded.batch.requests[i].custom_id, error);
-    loaded.failed[index] = std::move(error);
-  }
-}
-
-std::int64_t chunks_in(const Batch& batch, std::span<const Piece> pieces) {
-  std::int64_t chunks = 0;
-  for (const WorkItem& item : work_items(batch, pieces)) chunks += item.chunks.size();
-  return chunks;
-}
+constexpr double kSecondsPerHour = 3600;
 
 std::int64_t peak_rss_bytes() {
   rusage usage{};
@@ -74,20 +30,11 @@ std::int64_t peak_rss_bytes() {
   return usage.ru_maxrss * 1024;
 }
 
-/// What one rank measured.
-struct RankReport {
-  PhaseSeconds seconds;
-  std::int64_t peak_rss_bytes = 0;
-  std::int64_t huge_page_bytes = 0;
-  std::int64_t partials_sent = 0;
-  std::int64_t bytes_sent = 0;
-};
-
-DecodeReport gather_report(const dist::Communicator& comm, const RankReport& mine) {
+DecodeReport gather_report(const dist::Communicator& comm, const RankMeasurements& mine) {
   DecodeReport report;
   double compute_sum = 0;
   const auto keep_larger = [](double& a, double b) { a = std::max(a, b); };
-  for (const RankReport& rank : comm.all_gather(mine)) {
+  for (const RankMeasurements& rank : comm.all_gather(mine)) {
     keep_larger(report.slowest.load, rank.seconds.load);
     keep_larger(report.slowest.plan, rank.seconds.plan);
     keep_larger(report.slowest.data, rank.seconds.data);
@@ -106,32 +53,79 @@ DecodeReport gather_report(const dist::Communicator& comm, const RankReport& min
   return report;
 }
 
-/// Runs `work` and returns the seconds it took.
-double timed(const std::function<void()>& work) {
-  const dist::Stopwatch watch;
-  work();
-  return watch.seconds();
+/// Adds up what the steps' partitions mean for each rank.
+void add_loads(const Batch& batch, const std::vector<Partition>& steps, int ranks,
+               DecodeReport& report) {
+  report.steps = static_cast<std::int64_t>(steps.size());
+  report.loads.resize(static_cast<std::size_t>(ranks));
+  for (const Partition& step : steps) {
+    const std::string mode = to_string(step.mode);
+    if (report.mode.find(mode) == std::string::npos) {
+      report.mode += (report.mode.empty() ? "" : ", ") + mode;
+    }
+    const std::vector<RankLoad> loads = loads_of(batch, step);
+    for (std::size_t rank = 0; rank < loads.size(); ++rank) report.loads[rank] += loads[rank];
+    for (const Ownership& o : step.ownerships) {
+      const Request& request = batch.requests[o.request];
+      report.flop += 2.0 * static_cast<double>(request.context_len) *
+                     static_cast<double>(request.query_len * o.heads.size() *
+                                         (batch.shape.d_qk + batch.shape.d_v));
+    }
+  }
+}
+
+/// What decides on the next step; the same on all ranks once they have agreed.
+struct StepVote {
+  bool stop = false;
+  double last_seconds = 0;  ///< of the last step
+  double seconds_left = 0;
+};
+
+/// Stops if any rank wants to; takes the longest and the least time. Collective.
+StepVote agree(const dist::Communicator& comm, const StepVote& mine) {
+  StepVote all = mine;
+  for (const StepVote& vote : comm.all_gather(mine)) {
+    all.stop = all.stop || vote.stop;
+    all.last_seconds = std::max(all.last_seconds, vote.last_seconds);
+    all.seconds_left = std::min(all.seconds_left, vote.seconds_left);
+  }
+  return all;
+}
+
+/// Decodes step by step until all is done, time is up or a signal has come. Collective.
+std::vector<Partition> decode_steps(const DecodeContext& context, const StopRequest& stop_request,
+                                    const dist::Stopwatch& job_watch, StepPlan& plan,
+                                    JobJournals& journals, bool talks, RankMeasurements& mine) {
+  const double seconds_allowed = context.options.max_hours > 0
+                                     ? context.options.max_hours * kSecondsPerHour
+                                     : std::numeric_limits<double>::infinity();
+  Progress progress(talks);
+  std::vector<Partition> steps;
+  for (double last_seconds = 0; plan.requests_left() > 0;) {
+    const StepVote vote = agree(context.comm, {stop_request.has_come(), last_seconds,
+                                               seconds_allowed - job_watch.seconds()});
+    if (vote.stop) break;
+    const double share_before = plan.share_begun();
+    const auto requests = plan.next(vote.last_seconds, vote.seconds_left);
+    if (requests.empty()) break;
+    progress.begin_step(share_before, plan.share_begun() - share_before);
+    last_seconds =
+        timed([&] { steps.push_back(decode_step(context, requests, journals, progress, mine)); });
+    journals.check();
+  }
+  return steps;
 }
 
 }  // namespace
 
-LoadedBatch load_batch(const dist::Communicator& comm, const std::filesystem::path& path,
-                       bool keep_going) {
-  LoadedBatch loaded;
-  std::vector<std::byte> bytes;
-  comm.on_root([&] {
-    read_on_root(path, keep_going, loaded);
-    bytes = proto::encode_batch(loaded.batch);
-  });
-  comm.broadcast(bytes);
-  if (comm.rank() != 0) loaded.batch = proto::decode_batch(bytes, path.string());
-  return loaded;
-}
-
 ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options) {
+  const StopRequest stop_request;
+  const dist::Stopwatch job_watch;
   const int threads = choose_threads(comm, options.threads);
   const bool talks = comm.rank() == 0 && !options.quiet;
-  RankReport mine;
+  RankMeasurements mine;
+  std::optional<dist::Watchdog> watchdog;
+  if (comm.size() > 1) watchdog.emplace(comm, options.timeout_seconds);
 
   ShardMode mode;
   dist::ExchangeKind exchange{};
@@ -144,6 +138,7 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
   comm.on_root([&] { const proto::AtomicFile trial(options.output); });  // fail before any work
   const Placement placement = survey_placement(comm, threads);
   bind_threads(comm, threads);
+  dist::enter(dist::Phase::kLoad);
   LoadedBatch loaded;
   mine.seconds.load = timed([&] { loaded = load_batch(comm, options.batch, options.keep_going); });
   const Batch& batch = loaded.batch;
@@ -154,50 +149,34 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
     print_gpus(gpus);
   }
 
-  Partition partition;
-  mine.seconds.plan = timed([&] { partition = make_partition(batch, mode, comm.size()); });
-  const auto pieces = partition.pieces_of(comm.rank());
-
-  std::optional<proto::ShardData> data;
-  mine.seconds.data = timed([&] {
-    comm.together([&] { data.emplace(batch, options.batch.parent_path(), pieces, threads); });
-  });
-
-  dist::DecodeStats stats;
-  std::vector<ResultSlice> slices;
-  comm.barrier();
-  {
-    Progress progress(chunks_in(batch, pieces), talks);
-    const dist::DecodeSettings settings{
-        .compute = {.threads = threads, .gpu = gpus.gpu, .exact = options.combine == "exact"},
-        .exchange = exchange};
-    const auto keep = [&](std::vector<ResultSlice> some) {
-      std::move(some.begin(), some.end(), std::back_inserter(slices));
-    };
-    stats = dist::decode(comm, batch, partition, rank_inputs(*data, pieces), *backend, settings,
-                         keep, progress.chunks_done());
+  JobJournals journals(comm, loaded, options, backend->name());
+  StepPlan plan(batch, journals.requests_left(), comm.size(), placement.threads,
+                options.step_seconds);
+  const auto num_requests = static_cast<std::int64_t>(batch.requests.size());
+  if (talks) print_resumed(num_requests - plan.requests_left(), num_requests, options);
+  const std::vector<Partition> steps =
+      decode_steps({comm, options, batch, *backend, mode, exchange, threads, gpus.gpu},
+                   stop_request, job_watch, plan, journals, talks, mine);
+  journals.sync();
+  if (plan.requests_left() > 0) {
+    if (comm.rank() == 0) {
+      spdlog::warn("stopped with {} of {} requests done; go on with --resume",
+                   num_requests - plan.requests_left(), num_requests);
+    }
+    return ExitCode::kStopped;
   }
-  std::sort(slices.begin(), slices.end(), [](const ResultSlice& a, const ResultSlice& b) {
-    return std::pair(a.request, a.heads.begin) < std::pair(b.request, b.heads.begin);
-  });
-  mine.seconds.data += stats.prepare_seconds;
-  mine.seconds.compute = stats.compute_seconds;
-  mine.seconds.exchange = stats.combine.exchange_seconds + stats.combine.wait_seconds;
-  mine.seconds.merge = stats.combine.merge_seconds;
 
-  mine.huge_page_bytes = huge_page_bytes();
-  mine.seconds.write = timed([&] { write_results(comm, loaded, options, slices); });
-
+  dist::enter(dist::Phase::kWrite);
+  mine.seconds.write += timed([&] { journals.write_output(); });
   mine.peak_rss_bytes = peak_rss_bytes();
-  mine.partials_sent = stats.combine.partials_sent;
-  mine.bytes_sent = stats.combine.bytes_sent;
   DecodeReport report = gather_report(comm, mine);
   comm.on_root([&] {
     report.failed_requests = static_cast<std::int64_t>(loaded.failed.size());
-    report.loads = loads_of(batch, partition);
-    write_manifest(options, batch, partition, placement, gpus, *backend, report);
-    if (talks) print_report(batch, partition, report);
+    add_loads(batch, steps, comm.size(), report);
+    write_manifest(options, batch, placement, gpus, *backend, report);
+    if (talks) print_report(batch, report);
   });
+  journals.remove();
   const auto failed = comm.all_gather(report.failed_requests).front();
   return failed == 0 ? ExitCode::kDone : ExitCode::kSomeRequestsFailed;
 }

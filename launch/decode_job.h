@@ -26,7 +26,12 @@ struct DecodeOptions {
   std::string format;  ///< "stream", "safetensors", or empty: by the output's extension
   std::string combine = "exact";
   std::string exchange = "auto";
-  int threads = 0;  ///< per rank; 0: as `choose_threads` says
+  double timeout_seconds = 300;  ///< without progress on any rank; 0: no limit
+  int threads = 0;               ///< per rank; 0: as `choose_threads` says
+  bool resume = false;           ///< go on from the journals of earlier runs
+  bool restart = false;          ///< discard them
+  double max_hours = 0;          ///< stop in time to take no longer; 0: no limit
+  double step_seconds = 2;       ///< about how often the job can stop
   bool keep_going = false;
   bool quiet = false;
 };
@@ -56,7 +61,10 @@ struct PhaseSeconds {
 /// What a finished job says of itself.
 struct DecodeReport {
   PhaseSeconds slowest;
-  std::vector<RankLoad> loads;
+  std::string mode;                  ///< of all steps
+  std::int64_t steps = 0;            ///< that the requests were decoded in
+  double flop = 0;                   ///< of the requests that this run decoded
+  std::vector<RankLoad> loads;       ///< sums over steps
   double compute_max_over_mean = 1;  ///< measured seconds
   std::int64_t peak_rss_bytes = 0;   ///< largest over ranks
   std::int64_t huge_page_bytes = 0;  ///< of all ranks' memory on huge pages, cache and workspaces
@@ -68,14 +76,9 @@ struct DecodeReport {
 /// The whole of `meshmla decode`. Collective.
 ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options);
 
-/// Collects every rank's finished slices through journals beside `output` and writes the result
-/// file on rank 0. Collective. @throws CollectiveError; nothing is left behind then.
-void write_results(const dist::Communicator& comm, const LoadedBatch& loaded,
-                   const DecodeOptions& options, const std::vector<ResultSlice>& slices);
-
 /// Writes `<output>.manifest.json`: version, machine, settings, hashes, phases. On rank 0 only.
-void write_manifest(const DecodeOptions& options, const Batch& batch, const Partition& partition,
-                    const Placement& placement, const GpuPlacement& gpus,
-                    const kernels::Backend& backend, const DecodeReport& report);
+void write_manifest(const DecodeOptions& options, const Batch& batch, const Placement& placement,
+                    const GpuPlacement& gpus, const kernels::Backend& backend,
+                    const DecodeReport& report);
 
 }  // namespace mla::launch

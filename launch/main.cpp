@@ -1,5 +1,7 @@
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
+#include <fstream>
 #include <map>
 #include <string>
 
@@ -19,6 +21,12 @@ using mla::ExitCode;
 void print_error(const char* line) {
   std::fprintf(stderr, "meshmla: error: %s\n", line);
   std::fflush(stderr);
+}
+
+/// Makes the file that meshmla-mpirun asks for: from then on, whatever ends the job is a loss and
+/// no failure to start. On other nodes its folder does not exist, and there is nothing to do.
+void tell_launcher_of_start() {
+  if (const char* file = std::getenv("MESHMLA_STARTED")) std::ofstream{file};
 }
 
 /// Parses the command line and runs the command it names.
@@ -66,6 +74,7 @@ int main(int argc, char** argv) {
   spdlog::set_pattern("meshmla: %^%l%$: %v");
   try {
     const mla::dist::Environment environment(argc, argv);
+    tell_launcher_of_start();
     try {
       const mla::dist::Communicator comm = mla::dist::Communicator::world();
       try {

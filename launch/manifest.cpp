@@ -11,9 +11,9 @@
 #include "proto/file_io.h"
 
 namespace mla::launch {
-void write_manifest(const DecodeOptions& options, const Batch& batch, const Partition& partition,
-                    const Placement& placement, const GpuPlacement& gpus,
-                    const kernels::Backend& backend, const DecodeReport& report) {
+void write_manifest(const DecodeOptions& options, const Batch& batch, const Placement& placement,
+                    const GpuPlacement& gpus, const kernels::Backend& backend,
+                    const DecodeReport& report) {
   const PhaseSeconds& s = report.slowest;
   std::int64_t pieces = 0;
   for (const RankLoad& load : report.loads) pieces += load.pieces;
@@ -39,7 +39,9 @@ void write_manifest(const DecodeOptions& options, const Batch& batch, const Part
       {"failed_requests", report.failed_requests},
       {"backend", backend.name()},
       {"combine", options.combine},
-      {"mode", to_string(partition.mode)},
+      {"mode", report.mode},
+      {"resumed", options.resume},
+      {"steps", report.steps},
       {"exchange", options.exchange},
       {"pieces", pieces},
       {"partials_sent", report.partials_sent},

@@ -12,21 +12,27 @@ namespace mla::launch {
 /// terminal, every ten elsewhere, never for work that is done before the first report.
 class Progress {
  public:
-  /// `total` chunks will be counted in `chunks_done()`. Not `enabled`: does nothing.
-  Progress(std::int64_t total, bool enabled);
+  /// Not `enabled`: does nothing.
+  explicit Progress(bool enabled);
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  std::atomic<std::int64_t>* chunks_done() { return &done_; }
+  /// Of all work, the share `done` is done; a step begins that is the share `share`.
+  void begin_step(double done, double share);
+
+  /// The counter in which rank 0 counts its chunks of the step, of which there are `chunks`: the
+  /// one of `dist::activity()`, where the watchdog sees it too.
+  std::atomic<std::int64_t>* count(std::int64_t chunks);
 
  private:
   void report_until_stopped();
 
-  std::int64_t total_;
-  std::atomic<std::int64_t> done_{0};
+  std::mutex mutex_;       // of what follows
+  double share_done_ = 0;  // before this step
+  double step_share_ = 0;
+  std::int64_t step_chunks_ = 0;
   bool stopped_ = false;
-  std::mutex mutex_;
   std::condition_variable stop_;
   std::thread reporter_;
 };

@@ -72,25 +72,23 @@ std::string balance_text(const Batch& batch, const std::vector<RankLoad>& loads)
       static_cast<double>(partials) / requests, bytes_text(bytes));
 }
 
-void print_report(const Batch& batch, const Partition& partition, const DecodeReport& report) {
+void print_resumed(std::int64_t finished, std::int64_t requests, const DecodeOptions& options) {
+  if (options.resume) fmt::print("resume   {} of {} requests are done\n", finished, requests);
+}
+
+void print_report(const Batch& batch, const DecodeReport& report) {
   const PhaseSeconds& s = report.slowest;
   fmt::print("batch    {}\n", batch_text(batch));
-  fmt::print("plan     mode {}: {}\n", to_string(partition.mode),
+  fmt::print("plan     {} step(s), mode {}: {}\n", report.steps, report.mode,
              balance_text(batch, report.loads));
   fmt::print(
       "seconds  load {:.3f}, plan {:.3f}, data {:.3f}, compute {:.3f}, exchange {:.3f}, merge "
       "{:.3f}, write {:.3f}\n",
       s.load, s.plan, s.data, s.compute, s.exchange, s.merge, s.write);
-  double flop = 0;
-  for (const Request& r : batch.requests) {
-    flop +=
-        2.0 * static_cast<double>(r.context_len) *
-        static_cast<double>(r.query_len * batch.shape.h_q * (batch.shape.d_qk + batch.shape.d_v));
-  }
   fmt::print(
       "measured compute max/mean {:.3f}, {:.1f} GFLOP/s over all ranks, peak memory {} a "
       "rank\n",
-      report.compute_max_over_mean, s.compute > 0 ? flop / s.compute / 1e9 : 0,
+      report.compute_max_over_mean, s.compute > 0 ? report.flop / s.compute / 1e9 : 0,
       bytes_text(report.peak_rss_bytes));
   if (report.failed_requests > 0) {
     fmt::print("failed   {} request(s), recorded in the output\n", report.failed_requests);

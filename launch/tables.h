@@ -26,7 +26,10 @@ void print_gpus(const GpuPlacement& gpus);
 /// What a partition means: balance, pieces and partials per request, bytes on the wire.
 std::string balance_text(const Batch& batch, const std::vector<RankLoad>& loads);
 
+/// How many of the requests earlier runs have finished; nothing unless the job is resumed.
+void print_resumed(std::int64_t finished, std::int64_t requests, const DecodeOptions& options);
+
 /// The closing lines of a decode.
-void print_report(const Batch& batch, const Partition& partition, const DecodeReport& report);
+void print_report(const Batch& batch, const DecodeReport& report);
 
 }  // namespace mla::launch

@@ -29,6 +29,16 @@ class FileDescriptor {
 /// Writes all of `bytes`. @throws IoError naming `path`.
 void write_all(int fd, std::span<const std::byte> bytes, const std::filesystem::path& path);
 
+/// Reads all of `to` from byte `offset` on. @throws IoError naming `path`, also at the file's end.
+void read_all(int fd, std::int64_t offset, std::span<std::byte> to,
+              const std::filesystem::path& path);
+
+/// Removes the file if there is one. @throws IoError.
+void remove_file(const std::filesystem::path& path);
+
+/// The folder that holds `path`.
+std::filesystem::path folder_of(const std::filesystem::path& path);
+
 /// Makes the entries of the folder that holds `path` durable. @throws IoError.
 void sync_folder_of(const std::filesystem::path& path);
 

@@ -5,35 +5,30 @@
 #include <cerrno>
 #include <cstring>
 #include <string_view>
-#include <vector>
 
 #include <fcntl.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include "core/error.h"
+#include "proto/file_calls.h"
 #include "proto/hash.h"
 
 // A journal file, all numbers little-endian and of 8 bytes:
-//   header   "MESHMLAJ"; version; batch hash; settings hash; XXH3-64 of the header so far
+//   header   "MESHMLAJ"; version; input hash; bytes of the settings; XXH3-64 of the header but for
+//            this field; the settings
 //   records  length of the payload; XXH3-64 of the payload; the payload:
 //            request; heads begin; heads end; bytes of out; floats of lse; out; lse
 namespace mla::proto {
 namespace {
 
-constexpr std::string_view kMagic = "MESHMLAJ";
-constexpr std::uint64_t kVersion = 1;
-constexpr std::size_t kHeaderBytes = 5 * 8;
-constexpr std::size_t kRecordHeadBytes = 2 * 8;
-constexpr std::size_t kPayloadHeadBytes = 5 * 8;
+constexpr std::string_view kJournalMagic = "MESHMLAJ";
+constexpr std::uint64_t kJournalVersion = 2;
+constexpr std::int64_t kJournalHeaderBytes = 5 * 8;  // without the settings
+constexpr std::int64_t kMaxSettingsBytes = 4096;
+constexpr std::int64_t kRecordHeadBytes = 2 * 8;
+constexpr std::int64_t kPayloadHeadBytes = 5 * 8;
 
 using Bytes = std::span<const std::byte>;
-
-template <std::size_t N>
-std::array<std::uint64_t, N> load(Bytes bytes) {
-  std::array<std::uint64_t, N> numbers;
-  std::memcpy(numbers.data(), bytes.data(), sizeof numbers);
-  return numbers;
-}
 
 template <class Element>
 void append(std::vector<std::byte>& bytes, std::span<const Element> elements) {
@@ -41,13 +36,22 @@ void append(std::vector<std::byte>& bytes, std::span<const Element> elements) {
   bytes.insert(bytes.end(), added.begin(), added.end());
 }
 
+std::uint64_t hash_of_header(Bytes before_checksum, Bytes settings) {
+  Xxh3Stream hash;
+  hash.update(before_checksum);
+  hash.update(settings);
+  return hash.digest();
+}
+
 std::vector<std::byte> encode_header(const JournalHeader& header) {
   std::vector<std::byte> bytes;
-  append(bytes, std::span(kMagic));
-  const std::array numbers{kVersion, header.batch_hash, header.settings_hash};
+  append(bytes, std::span<const char>(kJournalMagic));
+  const std::array<std::uint64_t, 3> numbers{kJournalVersion, header.input_hash,
+                                             header.settings.size()};
   append(bytes, std::span<const std::uint64_t>(numbers));
-  const std::uint64_t checksum = xxh3(bytes);
-  append(bytes, std::span(&checksum, 1));
+  const std::uint64_t checksum = hash_of_header(bytes, std::as_bytes(std::span(header.settings)));
+  append(bytes, std::span<const std::uint64_t>(&checksum, 1));
+  append(bytes, std::span<const char>(header.settings));
   return bytes;
 }
 
@@ -66,32 +70,10 @@ std::vector<std::byte> encode_record(const ResultSlice& slice) {
   return bytes;
 }
 
-/// The payload of an intact record at the start of `bytes`.
-std::optional<Bytes> intact_payload(Bytes bytes) {
-  if (bytes.size() < kRecordHeadBytes) return std::nullopt;
-  const auto [length, checksum] = load<2>(bytes);
-  const std::uint64_t rest = bytes.size() - kRecordHeadBytes;
-  if (length < kPayloadHeadBytes || length > rest) return std::nullopt;
-  const Bytes payload = bytes.subspan(kRecordHeadBytes, length);
-  if (xxh3(payload) != checksum) return std::nullopt;
-  return payload;
-}
-
-/// True if an intact record begins anywhere in `bytes`. A length in range is rare among other
-/// bytes, so hardly anything is hashed in vain.
-bool holds_intact_record(Bytes bytes) {
-  for (; bytes.size() >= kRecordHeadBytes + kPayloadHeadBytes; bytes = bytes.subspan(1)) {
-    if (intact_payload(bytes)) return true;
-  }
-  return false;
-}
-
-std::string name_of(const std::filesystem::path& path) {
-  return "journal '" + path.string() + "'";
-}
-
 ResultSlice decode_payload(Bytes payload, const std::string& field) {
-  const auto [request, begin, end, out_bytes, lse_floats] = load<5>(payload);
+  std::array<std::uint64_t, 5> numbers{};
+  std::memcpy(numbers.data(), payload.data(), sizeof numbers);
+  const auto [request, begin, end, out_bytes, lse_floats] = numbers;
   const std::uint64_t rest = payload.size() - kPayloadHeadBytes;
   if (out_bytes > rest || (rest - out_bytes) % 4 != 0 || lse_floats != (rest - out_bytes) / 4) {
     throw FormatError(field, "sizes that contradict each other", "those of out and lse");
@@ -107,85 +89,118 @@ ResultSlice decode_payload(Bytes payload, const std::string& field) {
   return slice;
 }
 
-/// Verifies an existing journal to its end. Returns the bytes to keep.
-std::int64_t verified_bytes(const std::filesystem::path& path, const JournalHeader& header) {
-  JournalReader reader(path);
-  if (reader.header() != header) {
-    throw FormatError(name_of(path), "of another batch or other settings",
-                      "that of this job; remove it to begin anew");
-  }
-  while (reader.next()) {
-  }
-  return reader.valid_bytes();
+std::string name_of(const std::filesystem::path& path) {
+  return "journal '" + path.string() + "'";
 }
 
-/// The header appears whole or not at all, so a journal without an intact one is damaged.
-void create_journal(const std::filesystem::path& path, const JournalHeader& header) {
-  AtomicFile file(path);
-  file.write(encode_header(header));
-  file.commit();
-}
+/// The first bytes of a header, in the file's order.
+struct RawHeader {
+  std::array<char, 8> magic{};
+  std::uint64_t version = 0;
+  std::uint64_t input_hash = 0;
+  std::uint64_t settings_bytes = 0;
+  std::uint64_t checksum = 0;
+};
+static_assert(sizeof(RawHeader) == kJournalHeaderBytes);
 
 }  // namespace
 
-JournalReader::JournalReader(const std::filesystem::path& path) : file_(path) {
-  const Bytes bytes = file_.bytes();
-  if (bytes.size() >= kHeaderBytes) {
-    const auto numbers = load<5>(bytes);
-    const bool ours = std::memcmp(bytes.data(), kMagic.data(), kMagic.size()) == 0;
-    if (ours && numbers[1] != kVersion) {
-      throw FormatError(name_of(path) + ": version", std::to_string(numbers[1]),
-                        std::to_string(kVersion));
-    }
-    if (ours && numbers[4] == xxh3(bytes.first(kHeaderBytes - 8))) {
-      header_ = {.batch_hash = numbers[2], .settings_hash = numbers[3]};
-      valid_bytes_ = kHeaderBytes;
+JournalReader::JournalReader(const std::filesystem::path& path)
+    : path_(path), file_(file_calls().open(path.c_str(), O_RDONLY | O_CLOEXEC, 0)) {
+  struct stat status {};
+  if (file_.get() < 0 || ::fstat(file_.get(), &status) != 0) {
+    throw IoError("open", path.string(), errno);
+  }
+  file_bytes_ = status.st_size;
+  if (file_bytes_ < kJournalHeaderBytes) return;
+
+  RawHeader raw;
+  read_all(file_.get(), 0, std::as_writable_bytes(std::span(&raw, 1)), path_);
+  const bool is_journal = std::string_view(raw.magic.data(), raw.magic.size()) == kJournalMagic;
+  if (is_journal && raw.version != kJournalVersion) {
+    throw FormatError(name_of(path) + ": version", std::to_string(raw.version),
+                      std::to_string(kJournalVersion));
+  }
+  if (is_journal && raw.settings_bytes <= kMaxSettingsBytes) {
+    std::string settings(raw.settings_bytes, '\0');
+    const auto size = kJournalHeaderBytes + static_cast<std::int64_t>(settings.size());
+    if (file_bytes_ < size) return;
+    read_all(file_.get(), kJournalHeaderBytes, std::as_writable_bytes(std::span(settings)), path_);
+    const Bytes before_checksum = std::as_bytes(std::span(&raw, 1)).first(kJournalHeaderBytes - 8);
+    if (raw.checksum == hash_of_header(before_checksum, std::as_bytes(std::span(settings)))) {
+      header_ = {.input_hash = raw.input_hash, .settings = std::move(settings)};
+      valid_bytes_ = size;
       return;
     }
   }
   throw FormatError(name_of(path), "no intact header", "one that begins with MESHMLAJ");
 }
 
+std::string JournalReader::field_at(std::int64_t offset) const {
+  return name_of(path_) + ": record at byte " + std::to_string(offset);
+}
+
+std::optional<std::vector<std::byte>> JournalReader::intact_payload(std::int64_t offset) const {
+  const std::int64_t rest = file_bytes_ - offset - kRecordHeadBytes;
+  if (rest < kPayloadHeadBytes) return std::nullopt;
+  std::array<std::uint64_t, 2> head{};
+  read_all(file_.get(), offset, std::as_writable_bytes(std::span(head)), path_);
+  const auto [length, checksum] = head;
+  if (length < kPayloadHeadBytes || length > static_cast<std::uint64_t>(rest)) return std::nullopt;
+  std::vector<std::byte> payload(length);
+  read_all(file_.get(), offset + kRecordHeadBytes, payload, path_);
+  if (xxh3(payload) != checksum) return std::nullopt;
+  return payload;
+}
+
 std::optional<ResultSlice> JournalReader::next() {
-  const Bytes rest = file_.bytes().subspan(static_cast<std::size_t>(valid_bytes_));
-  const std::string field =
-      name_of(file_.path()) + ": record at byte " + std::to_string(valid_bytes_);
-  const std::optional<Bytes> payload = intact_payload(rest);
-  if (!payload) {
-    if (!rest.empty() && holds_intact_record(rest.subspan(1))) {
-      throw FormatError(field, "damaged, though intact records follow", "its checksum");
-    }
-    return std::nullopt;
-  }
-  ResultSlice slice = decode_payload(*payload, field);
-  valid_bytes_ += static_cast<std::int64_t>(kRecordHeadBytes + payload->size());
+  if (!header_) return std::nullopt;
+  const auto payload = intact_payload(valid_bytes_);
+  if (!payload) return std::nullopt;
+  ResultSlice slice = decode_payload(*payload, field_at(valid_bytes_));
+  valid_bytes_ += kRecordHeadBytes + static_cast<std::int64_t>(payload->size());
   return slice;
 }
 
+ResultSlice JournalReader::read_at(std::int64_t offset) const {
+  const auto payload = intact_payload(offset);
+  if (!payload) throw FormatError(field_at(offset), "damaged", "what its checksum was taken of");
+  return decode_payload(*payload, field_at(offset));
+}
+
 JournalWriter::JournalWriter(const std::filesystem::path& path, const JournalHeader& header)
-    : path_(path) {
-  if (!std::filesystem::exists(path)) create_journal(path, header);
-  const std::int64_t keep = verified_bytes(path, header);
-  file_ = FileDescriptor(::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
-  if (file_.get() < 0) throw IoError("open", path.string(), errno);
-  if (::ftruncate(file_.get(), keep) != 0) throw IoError("truncate", path.string(), errno);
-  end_ = keep;
+    : path_(path),
+      file_(file_calls().open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC,
+                              0666)) {
+  if (file_.get() < 0) throw IoError("create", path.string(), errno);
+  try {
+    append_bytes(encode_header(header));
+    sync();
+    sync_folder_of(path);
+  } catch (const IoError&) {
+    file_calls().unlink(path.c_str());
+    throw;
+  }
 }
 
 void JournalWriter::append(const ResultSlice& slice) {
-  const std::vector<std::byte> record = encode_record(slice);
+  append_bytes(encode_record(slice));
+}
+
+void JournalWriter::append_bytes(Bytes bytes) {
   try {
-    write_all(file_.get(), record, path_);
+    write_all(file_.get(), bytes, path_);
   } catch (const IoError&) {
     // A later record must not follow half of this one. If this fails too, readers will tell.
-    [[maybe_unused]] const int ignored = ::ftruncate(file_.get(), end_);
+    [[maybe_unused]] const int ignored = file_calls().ftruncate(file_.get(), end_);
     throw;
   }
-  end_ += static_cast<std::int64_t>(record.size());
+  end_ += static_cast<std::int64_t>(bytes.size());
 }
 
 void JournalWriter::sync() {
-  if (::fdatasync(file_.get()) != 0) throw IoError("sync", path_.string(), errno);
+  if (file_calls().fdatasync(file_.get()) != 0) throw IoError("sync", path_.string(), errno);
+  synced_ = end_;
 }
 
 }  // namespace mla::proto

@@ -10,6 +10,7 @@ install(TARGETS meshmla_flags meshmla_core meshmla_kernels meshmla_c meshmla_pro
   PUBLIC_HEADER DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/meshmla)
 install(TARGETS meshmla RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(PROGRAMS launch/meshmla-mpirun DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(FILES launch/slurm/decode.sbatch DESTINATION ${CMAKE_INSTALL_DATADIR}/meshmla)
 install(DIRECTORY core kernels proto dist DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/meshmla
   FILES_MATCHING PATTERN "*.h")
 install(EXPORT meshmla_targets NAMESPACE meshmla:: FILE meshmla-targets.cmake

@@ -27,12 +27,10 @@ double max_over_mean(const Batch& batch, const Partition& partition) {
   return slowest / (total / partition.ranks());
 }
 
-#ifdef MLA_HAVE_RAPIDCHECK
 bool same(const Partition& a, const Partition& b) {
   return a.mode == b.mode && a.piece_offsets == b.piece_offsets && a.pieces == b.pieces &&
          a.ownerships == b.ownerships;
 }
-#endif
 
 std::vector<Piece> pieces_of(const Partition& partition, int rank) {
   return {partition.pieces.begin() + partition.piece_offsets[rank],
@@ -45,6 +43,18 @@ void expect_right_in_all_modes(const Batch& batch, int ranks) {
     EXPECT_EQ(test::complaint_about(batch, partition, ranks), "")
         << to_string(mode) << " on " << ranks << " ranks";
     EXPECT_TRUE(mode.kind == Kind::kAuto || partition.mode == mode);
+  }
+}
+
+TEST(Partition, OfSomeRequestsIsThatOfABatchOfThem) {
+  const Batch batch = test::planning_batch({500, 64, 0, 900, 70, 2000});
+  const std::vector<std::int64_t> some{0, 2, 3, 5};
+  const Batch small = test::planning_batch({500, 0, 900, 2000});
+  for (const ShardMode& mode : test::all_modes(4)) {
+    Partition expected = make_partition(small, mode, 4);
+    for (Piece& piece : expected.pieces) piece.request = some[piece.request];
+    for (Ownership& ownership : expected.ownerships) ownership.request = some[ownership.request];
+    EXPECT_TRUE(same(make_partition(batch, some, mode, 4), expected)) << to_string(mode);
   }
 }
 

@@ -1,6 +1,7 @@
 #include "proto/batch_file.h"
 
 #include <cmath>
+#include <random>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -124,6 +125,20 @@ TEST(BatchFile, RefusesEveryFlipOfAByte) {
   }
 }
 
+TEST(BatchFile, RefusesFlippedBits) {
+  const std::vector<std::byte> whole = encode_batch(small_batch());
+  std::mt19937_64 random(1);
+  for (int flip = 0; flip < 10'000; ++flip) {
+    std::vector<std::byte> bytes = whole;
+    for (int bits = flip % 3 + 1; bits > 0; --bits) {
+      const std::size_t bit = random() % (8 * bytes.size());
+      bytes[bit / 8] ^= static_cast<std::byte>(1u << (bit % 8));
+    }
+    if (bytes == whole) continue;
+    ASSERT_THROW(decode(bytes), FormatError) << flip;
+  }
+}
+
 TEST(BatchFile, RefusesBytesAfterTheTrailer) {
   std::vector<std::byte> bytes = encode_batch(small_batch());
   bytes.push_back(std::byte{0});
@@ -133,15 +148,15 @@ TEST(BatchFile, RefusesBytesAfterTheTrailer) {
 TEST(BatchFile, SaysWhatAStrangeFileBeginsWith) {
   EXPECT_EQ(error_of([] {
               parse_batch("x.bin",
-                    "\x7f"
-                    "ELF etc.");
+                          "\x7f"
+                          "ELF etc.");
             }).substr(0, 13),
             "batch: file '");
   EXPECT_THAT(
       error_of([] {
         parse_batch("x.bin",
-              "\x7f"
-              "ELF etc.");
+                    "\x7f"
+                    "ELF etc.");
       }),
       HasSubstr("x.bin' begins with '.ELF etc'; expected the magic MESHMLAB, or a .txtpb or "
                 ".json file"));
@@ -165,7 +180,8 @@ TEST(BatchFile, TellsLineAndColumnOfErrorsInText) {
   testing::internal::CaptureStderr();
   EXPECT_THAT(error_of([] { parse_batch("a.txtpb", "header {\n  colour: 3\n}"); }),
               HasSubstr("a.txtpb':2:9: Message type \"meshmla.Header\" has no field named"));
-  EXPECT_THAT(error_of([] { parse_batch("a.txtpb", "header { dtype: INT4 }"); }), HasSubstr("INT4"));
+  EXPECT_THAT(error_of([] { parse_batch("a.txtpb", "header { dtype: INT4 }"); }),
+              HasSubstr("INT4"));
   EXPECT_THAT(error_of([] { parse_batch("a.txtpb", "header {"); }), HasSubstr(":1:9: "));
   EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
 }

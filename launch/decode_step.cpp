@@ -1,0 +1,73 @@
+#include "launch/decode_step.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "core/huge_pages.h"
+#include "core/split_plan.h"
+#include "dist/activity.h"
+#include "dist/engine.h"
+#include "dist/stopwatch.h"
+#include "launch/rank_inputs.h"
+#include "proto/shard_data.h"
+
+namespace mla::launch {
+namespace {
+
+std::int64_t chunks_in(const Batch& batch, std::span<const Piece> pieces) {
+  std::int64_t chunks = 0;
+  for (const WorkItem& item : work_items(batch, pieces)) chunks += item.chunks.size();
+  return chunks;
+}
+
+void add(const dist::DecodeStats& stats, RankMeasurements& measured) {
+  measured.seconds.data += stats.prepare_seconds;
+  measured.seconds.compute += stats.compute_seconds;
+  measured.seconds.exchange += stats.combine.exchange_seconds + stats.combine.wait_seconds;
+  measured.seconds.merge += stats.combine.merge_seconds;
+  measured.partials_sent += stats.combine.partials_sent;
+  measured.bytes_sent += stats.combine.bytes_sent;
+}
+
+}  // namespace
+
+Partition decode_step(const DecodeContext& context, std::span<const std::int64_t> requests,
+                      JobJournals& journals, Progress& progress, RankMeasurements& measured) {
+  const dist::Communicator& comm = context.comm;
+  const Batch& batch = context.batch;
+  dist::enter(dist::Phase::kPlan);
+  Partition partition;
+  measured.seconds.plan +=
+      timed([&] { partition = make_partition(batch, requests, context.mode, comm.size()); });
+  const auto pieces = partition.pieces_of(comm.rank());
+
+  dist::enter(dist::Phase::kData);
+  std::optional<proto::ShardData> data;
+  measured.seconds.data += timed([&] {
+    comm.together(
+        [&] { data.emplace(batch, context.options.batch.parent_path(), pieces, context.threads); });
+  });
+
+  const dist::DecodeSettings settings{.compute = {.threads = context.threads,
+                                                  .gpu = context.gpu,
+                                                  .exact = context.options.combine == "exact"},
+                                      .exchange = context.exchange};
+  const auto keep = [&](const std::vector<ResultSlice>& slices) {
+    measured.seconds.write += timed([&] { journals.keep(slices); });
+  };
+  add(dist::decode(comm, batch, partition, rank_inputs(*data, pieces), context.backend, settings,
+                   keep, progress.count(chunks_in(batch, pieces))),
+      measured);
+  measured.huge_page_bytes = std::max(measured.huge_page_bytes, huge_page_bytes());
+  return partition;
+}
+
+double timed(const std::function<void()>& work) {
+  const dist::Stopwatch watch;
+  work();
+  return watch.seconds();
+}
+
+}  // namespace mla::launch

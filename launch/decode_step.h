@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+
+#include "core/batch.h"
+#include "core/partition.h"
+#include "dist/communicator.h"
+#include "dist/exchange.h"
+#include "kernels/backend.h"
+#include "launch/decode_job.h"
+#include "launch/job_journals.h"
+#include "launch/progress.h"
+
+namespace mla::launch {
+
+/// What all steps of a decode share. Nothing is owned.
+struct DecodeContext {
+  const dist::Communicator& comm;
+  const DecodeOptions& options;
+  const Batch& batch;
+  const kernels::Backend& backend;
+  ShardMode mode;
+  dist::ExchangeKind exchange = dist::ExchangeKind::kAuto;
+  int threads = 1;
+  int gpu = 0;
+};
+
+/// What one rank measured, over all steps.
+struct RankMeasurements {
+  PhaseSeconds seconds;
+  std::int64_t peak_rss_bytes = 0;
+  std::int64_t huge_page_bytes = 0;  ///< the most that any step had
+  std::int64_t partials_sent = 0;
+  std::int64_t bytes_sent = 0;
+};
+
+/// Decodes `requests`: deals them out to the ranks, reads their tensors, computes, and hands what
+/// this rank owns to `journals`. Returns how they were dealt out. Collective.
+Partition decode_step(const DecodeContext& context, std::span<const std::int64_t> requests,
+                      JobJournals& journals, Progress& progress, RankMeasurements& measured);
+
+/// Runs `work` and returns the seconds it took.
+double timed(const std::function<void()>& work);
+
+}  // namespace mla::launch

@@ -1,0 +1,18 @@
+#pragma once
+
+namespace mla::launch {
+
+/// From construction to destruction, SIGUSR1 and SIGTERM ask this process to stop at the next
+/// opportunity instead of ending it. One at a time.
+class StopRequest {
+ public:
+  StopRequest();
+  ~StopRequest();
+  StopRequest(const StopRequest&) = delete;
+  StopRequest& operator=(const StopRequest&) = delete;
+
+  /// True once a signal has come.
+  bool has_come() const;
+};
+
+}  // namespace mla::launch
