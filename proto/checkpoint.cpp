@@ -10,14 +10,15 @@
 
 #include "core/dtype.h"
 #include "core/error.h"
-#include "proto/json_fields.h"
+#include "proto/json_reader.h"
 #include "proto/safetensors.h"
 #include "proto/weight_names.h"
 
 namespace mla::proto {
 namespace {
 
-constexpr std::int64_t kMostIndexBytes = std::int64_t{1} << 28;
+constexpr std::size_t kMostIndexBytes = std::size_t{1} << 28;
+constexpr int kIndexDepth = 2;
 const std::string kScaleSuffix = "_scale_inv";
 
 struct TypeName {
@@ -107,10 +108,14 @@ class Checkpoint final : public WeightStorage, public WeightSource {
 
   /// @throws FormatError if a tensor of the layers of `config` was not asked for.
   void refuse_others(const ModelConfig& config) const {
+    const bool has_identities = config.moe.num_identity_experts > 0;
     for (const auto& [name, shard] : shard_of_) {
       const std::int64_t layer = layer_of(config, name);
-      const bool is_table = name.ends_with("rotary_emb.inv_freq");  // old exports; computed here
-      if (layer < 0 || layer >= config.num_layers || is_table || used_.contains(name)) continue;
+      if (layer < 0 || layer >= config.num_layers || used_.contains(name)) continue;
+      // Old exports keep tables that are computed here; transformers give identity experts matrices
+      // that nothing uses.
+      if (name.ends_with("rotary_emb.inv_freq")) continue;
+      if (has_identities && name.find(".experts.") != std::string::npos) continue;
       throw FormatError(tensor_field(name), "present",
                         "absent: this " + config.family + " has no use for it");
     }
@@ -124,14 +129,13 @@ class Checkpoint final : public WeightStorage, public WeightSource {
   };
 
   void read_index(const std::filesystem::path& path) {
-    const nlohmann::json index = read_json_object(path, kMostIndexBytes);
-    const std::string field = "file '" + path.string() + "': weight_map";
-    const auto map = index.find("weight_map");
-    if (map == index.end() || !map->is_object()) throw FormatError(field, "missing", "an object");
-    for (const auto& [name, file] : map->items()) {
+    const nlohmann::json parsed = parse_json_file(path, kMostIndexBytes, kIndexDepth);
+    const JsonField map = JsonField(parsed, "file '" + path.string() + "'").at("weight_map");
+    if (!map.value().is_object()) map.expected("an object");
+    for (const auto& [name, file] : map.value().items()) {
       const std::string shard = file.is_string() ? file.get<std::string>() : "";
       if (shard.empty() || shard.find('/') != std::string::npos) {
-        throw FormatError(field + ": " + name, shown(file), "the name of a file beside it");
+        map.at(name).expected("the name of a file beside it");
       }
       shard_of_[name] = shard;
     }

@@ -5,7 +5,7 @@
 #include <sstream>
 
 #include "core/error.h"
-#include "proto/file_io.h"
+#include "proto/json_reader.h"
 
 namespace mla::proto {
 namespace {
@@ -20,32 +20,8 @@ std::string number_text(double x) {
 
 }  // namespace
 
-std::string shown(const json& value) {
-  constexpr std::size_t kMost = 60;
-  if (value.is_object()) return "an object";
-  if (value.is_array()) return "an array of " + std::to_string(value.size());
-  std::string text = value.dump(-1, ' ', true, json::error_handler_t::replace);
-  if (text.size() > kMost) text = text.substr(0, kMost) + "...";
-  return text;
-}
-
-json parse_json_object(std::string_view text, const std::string& name) {
-  json parsed = json::parse(text, nullptr, false);
-  if (parsed.is_discarded()) throw FormatError(name, "no valid JSON", "a JSON object");
-  if (!parsed.is_object()) throw FormatError(name, shown(parsed), "a JSON object");
-  return parsed;
-}
-
-json read_json_object(const std::filesystem::path& path, std::int64_t most_bytes) {
-  const MappedFile file(path);
-  const std::string name = "file '" + path.string() + "'";
-  const auto size = static_cast<std::int64_t>(file.bytes().size());
-  if (size > most_bytes) {
-    throw FormatError(name, std::to_string(size) + " bytes",
-                      "at most " + std::to_string(most_bytes));
-  }
-  const auto* const text = reinterpret_cast<const char*>(file.bytes().data());
-  return parse_json_object({text, file.bytes().size()}, name);
+Fields::Fields(const json& object, std::string name) : object_(object), name_(std::move(name)) {
+  if (!object.is_object()) throw FormatError(name_, shown(object), "a JSON object");
 }
 
 bool Fields::has(const std::string& key) {

@@ -1,11 +1,9 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <initializer_list>
 #include <set>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -14,24 +12,13 @@ namespace mla::proto {
 
 // For .cpp files of this folder alone: the JSON library makes for slow compiling.
 
-/// A value as an error shows it: on one line, not too long, objects and arrays by their kind.
-std::string shown(const nlohmann::json& value);
-
-/// The object in a file of at most `most_bytes`. @throws FormatError naming the file if it is
-/// missing, too large, or no JSON object.
-nlohmann::json read_json_object(const std::filesystem::path& path, std::int64_t most_bytes);
-
-/// The object in `text`, which errors call `name`. @throws FormatError.
-nlohmann::json parse_json_object(std::string_view text, const std::string& name);
-
 /// Reads the fields of a JSON object by their types and remembers which were asked for, so that
 /// those nobody knows can be refused. A field that is null counts as absent. Every reader throws a
 /// FormatError that names the field, its value and what was expected.
 class Fields {
  public:
   /// `name` begins the names of fields in errors: "config.json". The object must outlive this.
-  Fields(const nlohmann::json& object, std::string name)
-      : object_(object), name_(std::move(name)) {}
+  Fields(const nlohmann::json& object, std::string name);
 
   const std::string& name() const { return name_; }
 

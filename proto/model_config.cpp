@@ -4,12 +4,14 @@
 
 #include "core/error.h"
 #include "proto/json_fields.h"
+#include "proto/json_reader.h"
 #include "proto/model_families.h"
 
 namespace mla::proto {
 namespace {
 
-constexpr std::int64_t kMostFileBytes = std::int64_t{1} << 24;
+constexpr std::size_t kMostConfigBytes = std::size_t{1} << 24;
+constexpr int kConfigDepth = 16;
 
 /// What does not change logits: who made the file, training, sampling, and other programs' hints.
 void ignore_common(Fields& fields) {
@@ -99,16 +101,17 @@ ModelConfig parse_config(const nlohmann::json& object, const std::string& name) 
 
 }  // namespace
 
-ModelConfig parse_model_config(std::string_view json, const std::string& name) {
-  return parse_config(parse_json_object(json, name), name);
+ModelConfig parse_model_config(std::string_view text, const std::string& name) {
+  return parse_config(parse_json(text, name, kConfigDepth), name);
 }
 
 ModelConfig read_model_config(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "config.json";
-  ModelConfig config = parse_config(read_json_object(path, kMostFileBytes), path.string());
+  ModelConfig config =
+      parse_config(parse_json_file(path, kMostConfigBytes, kConfigDepth), path.string());
   const std::filesystem::path generation = folder / "generation_config.json";
   if (std::filesystem::exists(generation)) {
-    const nlohmann::json parsed = read_json_object(generation, kMostFileBytes);
+    const nlohmann::json parsed = parse_json_file(generation, kMostConfigBytes, kConfigDepth);
     Fields fields(parsed, generation.string());
     read_token_ids(fields, config);
   }

@@ -13,7 +13,7 @@ namespace mla::proto {
 /// the computation in a way that is not supported is refused by name, and so are unknown fields.
 /// `name` begins the names of fields in errors. @throws FormatError; Unsupported for another
 /// model_type.
-ModelConfig parse_model_config(std::string_view json, const std::string& name);
+ModelConfig parse_model_config(std::string_view text, const std::string& name);
 
 /// Reads folder/config.json, and the ids that end a text from folder/generation_config.json if
 /// there is one. @throws as `parse_model_config`.

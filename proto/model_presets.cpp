@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <string_view>
 
 #include "core/error.h"
@@ -126,9 +127,14 @@ ModelConfig model_preset(const std::string& name) {
   const auto* const preset = std::find_if(kPresets.begin(), kPresets.end(),
                                           [&](const Preset& p) { return p.name == name; });
   if (preset == kPresets.end()) {
-    throw InvalidArgument("model", name, "one of " + model_preset_names());
+    throw InvalidArgument("model", name, "a folder, or one of " + model_preset_names());
   }
   return parse_model_config(preset->config, "preset " + name);
+}
+
+ModelConfig find_model_config(const std::string& folder_or_preset) {
+  const bool is_folder = std::filesystem::is_directory(folder_or_preset);
+  return is_folder ? read_model_config(folder_or_preset) : model_preset(folder_or_preset);
 }
 
 }  // namespace mla::proto

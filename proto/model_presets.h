@@ -14,4 +14,8 @@ std::string model_preset_names();
 /// made-up weights no token ends a text. @throws InvalidArgument for another name.
 ModelConfig model_preset(const std::string& name);
 
+/// The configuration in a folder if there is one of that name, else the preset's.
+/// @throws InvalidArgument if there is neither; as `read_model_config`.
+ModelConfig find_model_config(const std::string& folder_or_preset);
+
 }  // namespace mla::proto

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "proto/json_reader.h"
 #include "proto/safetensors.h"
 
 namespace mla::proto {
@@ -33,14 +34,6 @@ constexpr std::array<std::pair<std::string_view, std::int64_t>, 15> kDtypes{{{"B
                                                                              {"F64", 8},
                                                                              {"I64", 8},
                                                                              {"U64", 8}}};
-
-/// A value as an error shows it: on one line, and not too long.
-std::string shown(const json& value) {
-  constexpr std::size_t kMost = 60;
-  std::string text = value.dump(-1, ' ', true, json::error_handler_t::replace);
-  if (text.size() > kMost) text = text.substr(0, kMost) + "...";
-  return text;
-}
 
 /// Parses the header; unlike the parser's default, an object may have a key once only.
 json parse_header(std::string_view text, const std::string& name) {

@@ -153,6 +153,7 @@ TEST(Checkpoint, RefusesTensorsThatWouldChangeTheModel) {
               AllOf(HasSubstr("q_b_proj.bias"), HasSubstr("no use")));
   EXPECT_EQ(error_after("deepseek_v3", with("model.layers.2.eh_proj.weight")), "");
   EXPECT_EQ(error_after("deepseek_v3", with("model.layers.0.self_attn.rotary_emb.inv_freq")), "");
+  EXPECT_EQ(error_after("longcat_flash", with("model.layers.0.mlp.experts.6.up_proj.weight")), "");
 }
 
 TEST(Checkpoint, FindsNumbersThatAreNone) {
