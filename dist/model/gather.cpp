@@ -29,9 +29,9 @@ struct MpiCounts {
 }  // namespace
 
 ColumnGather::ColumnGather(const Communicator& group, std::int64_t max_rows, std::int64_t width,
-                           std::int64_t unit)
+                           std::int64_t unit, Way way)
     : group_(group), width_(width), unit_(unit) {
-  if (group.size() > 1 && group.node().size() == group.size()) {
+  if (way == Way::kSharedOnOneNode && group.size() > 1 && group.node().size() == group.size()) {
     share(max_rows);
     return;
   }

@@ -22,10 +22,12 @@ namespace mla::dist {
 /// still reads. Between nodes the columns travel.
 class ColumnGather {
  public:
+  enum class Way : std::uint8_t { kSharedOnOneNode, kMessages };
+
   /// Columns are dealt out in units of `unit`, a divisor of `width`. `group` must outlive it.
   /// Collective.
   ColumnGather(const Communicator& group, std::int64_t max_rows, std::int64_t width,
-               std::int64_t unit = 1);
+               std::int64_t unit = 1, Way way = Way::kSharedOnOneNode);
   ~ColumnGather();  ///< Collective.
   ColumnGather(const ColumnGather&) = delete;
   ColumnGather& operator=(const ColumnGather&) = delete;

@@ -30,8 +30,6 @@ struct ShardingCost {
   double messages = 0;       ///< collective operations
   double message_bytes = 0;  ///< received
   double total = 0;          ///< of all that, as bytes of memory read
-
-  friend bool operator==(const ShardingCost&, const ShardingCost&) = default;
 };
 
 /// One entry for each number of groups that divides `ranks`, the fewest groups first, then one for
