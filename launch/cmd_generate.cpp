@@ -53,7 +53,7 @@ void add_request_options(CLI::App* cmd, GenerateOptions& options) {
 
 void add_job_options(CLI::App* cmd, GenerateOptions& options) {
   cmd->add_option("--sharding", options.sharding,
-                  "How ranks share the model: heads, requests or groups:G")
+                  "How ranks share the model: auto, heads, kv, requests or groups:G")
       ->capture_default_str()
       ->envname("MESHMLA_SHARDING");
   cmd->add_option("--backend", options.backend, "Kernels to use; auto takes the fastest")
@@ -76,7 +76,8 @@ void add_job_options(CLI::App* cmd, GenerateOptions& options) {
                   "Tokens of a prompt and its answer [the model's]")
       ->check(CLI::PositiveNumber);
   cmd->add_option("--cache-tokens", options.cache_tokens,
-                  "Room in the cache of each group of ranks [for --max-running whole contexts]")
+                  "Room in the cache of each group of ranks [for --max-running whole contexts, or "
+                  "as many as fit]")
       ->check(CLI::PositiveNumber);
   cmd->add_flag("!--no-prefix-sharing", options.share_prefixes,
                 "Compute beginnings that requests have in common for each of them");

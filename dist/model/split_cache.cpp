@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "dist/combine.h"
 #include "kernels/weight_rows.h"
 
 namespace mla::dist {
@@ -35,6 +34,7 @@ std::int64_t SplitCacheAttention::buffer_bytes(const ModelConfig& config, const 
 }
 
 void SplitCacheAttention::begin(const GroupStep& step) {
+  combine_.reset();
   decoder_.reset();
   batch_.requests.clear();
   tokens_.clear();
@@ -48,6 +48,9 @@ void SplitCacheAttention::begin(const GroupStep& step) {
   results_.emplace(batch_, partition_, context_.group.rank());
   decoder_ = context_.backend.make_decoder(batch_, partition_.pieces_of(context_.group.rank()),
                                            inputs_, {.threads = context_.threads});
+  // Windows of shared memory would cost more to make for a step than they save.
+  combine_.emplace(context_.group, batch_, partition_,
+                   CombineSettings{.exchange = ExchangeKind::kP2p, .threads = context_.threads});
 }
 
 /// A piece for each run of a sequence; the rank with most chunks of a sequence owns its results.
@@ -102,7 +105,8 @@ void SplitCacheAttention::run(const std::uint16_t* cache, float* outputs) {
   round_queries();
   inputs_.kv.data = cache;
   const auto& open = decoder_->run(*results_);
-  combine(context_.group, batch_, partition_, decoder_->items(), open, context_.threads, *results_);
+  combine_->post(decoder_->items(), open);
+  combine_->finish(*results_);
   spread_outputs(outputs);
 }
 

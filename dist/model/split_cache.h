@@ -9,6 +9,7 @@
 #include "core/batch.h"
 #include "core/partition.h"
 #include "core/result_builder.h"
+#include "dist/combine.h"
 #include "dist/model/gather.h"
 #include "dist/model/group_step.h"
 #include "dist/model/rank_context.h"
@@ -27,7 +28,7 @@ class SplitCacheAttention {
   /// `batch` says shape, types and scale. Collective over the group.
   SplitCacheAttention(const RankContext& context, const Batch& batch);
 
-  /// Plans the work of a step. Local.
+  /// Plans the work of a step. Collective over the group.
   void begin(const GroupStep& step);
 
   /// Where this rank's queries go, in fp32: [tokens, own heads, d_qk].
@@ -56,6 +57,7 @@ class SplitCacheAttention {
   std::vector<std::int64_t> owned_tokens_;  // [ranks]
   kernels::RankInputs inputs_;
   std::unique_ptr<kernels::NodeDecoder> decoder_;
+  std::optional<Combine> combine_;
   std::optional<ResultBuilder> results_;
 };
 

@@ -10,6 +10,7 @@
 #include "dist/model/model_job.h"
 #include "launch/affinity.h"
 #include "launch/generate/generation.h"
+#include "launch/generate/model_plan.h"
 #include "launch/generate/report.h"
 #include "launch/tables.h"
 #include "proto/checkpoint.h"
@@ -37,34 +38,6 @@ WeightType dummy_type(const std::string& name) {
   if (name == "fp16") return WeightType::kFp16;
   if (name == "fp32") return WeightType::kFp32;
   return name == "fp8" ? WeightType::kFp8E4m3 : WeightType::kBf16;
-}
-
-DType kv_dtype(const std::string& name) {
-  if (name == "bf16") return DType::kBf16;
-  return name == "fp32" ? DType::kFp32 : DType::kFp16;
-}
-
-std::int64_t context_of(const GenerateOptions& options, const ModelConfig& config) {
-  return options.max_context == 0 ? config.max_position
-                                  : std::min(options.max_context, config.max_position);
-}
-
-dist::ModelOptions model_options(const dist::Communicator& comm, const GenerateOptions& options,
-                                 const ModelConfig& config, int threads) {
-  dist::ModelOptions model;
-  model.sharding = dist::parse_model_sharding(options.sharding, comm.size());
-  model.threads = threads;
-  model.backend = options.backend;
-  model.longest_context = context_of(options, config);
-  const int groups = model.sharding.groups();
-  const std::int64_t running = std::max<std::int64_t>(options.max_running / groups, 1);
-  const std::int64_t tokens =
-      options.cache_tokens == 0 ? running * context_of(options, config) : options.cache_tokens;
-  model.limits = {.kv_dtype = kv_dtype(options.kv_dtype),
-                  .num_pages = ceil_div(tokens, dist::kPageTokens),
-                  .max_tokens = std::max(options.max_step_tokens, running * groups),
-                  .max_logits = running * groups};
-  return model;
 }
 
 proto::CompletionLine prompt_line(const GenerateOptions& options) {
@@ -129,7 +102,6 @@ ExitCode run_generate(const dist::Communicator& comm, const GenerateOptions& opt
   const dist::Stopwatch watch;
   ModelConfig config;
   ModelWeights weights;
-  dist::ModelOptions model_opts;
   std::optional<TextTools> tools;
   std::optional<proto::CompletionFile> file;
   comm.together([&] {
@@ -137,18 +109,18 @@ ExitCode run_generate(const dist::Communicator& comm, const GenerateOptions& opt
     weights = options.load_format == "dummy"
                   ? proto::make_dummy_weights(config, options.seed, dummy_type(options.dummy_dtype))
                   : proto::load_weights(config, options.model);
-    model_opts = model_options(comm, options, config, threads);
   });
+  const dist::ModelOptions model_options = plan_options(comm, options, config, weights, threads);
   comm.on_root([&] {
     tools = is_folder(options.model) ? TextTools(options.model) : TextTools();
     if (!options.requests.empty()) file.emplace(options.requests, options.defaults);
     if (!options.output.empty())
       const proto::AtomicFile trial(options.output);  // fail before any work
   });
-  dist::Model model(comm, config, weights, model_opts);
+  dist::Model model(comm, config, weights, model_options);
   if (talks) {
     print_placement(placement, threads, kernels::find_host_backend(options.backend).name());
-    print_model(options.model, config, model_opts, watch.seconds());
+    print_model(options.model, config, model_options, watch.seconds());
   }
 
   dist::ModelJob job(comm, model);
@@ -160,7 +132,7 @@ ExitCode run_generate(const dist::Communicator& comm, const GenerateOptions& opt
       if (file) {
         requests = {.size = file->size(), .read = [&](std::int64_t i) { return file->read(i); }};
       }
-      code = generate(options, config, model_opts, *tools, requests, job);
+      code = generate(options, config, model_options, *tools, requests, job);
     } catch (...) {
       failure = std::current_exception();
     }

@@ -24,7 +24,7 @@ struct GenerateOptions {
   proto::CompletionRequest defaults;  ///< of requests that do not say otherwise
   std::uint64_t seed = 0;
 
-  std::string sharding = "heads";
+  std::string sharding = "auto";
   std::string backend = "auto";
   std::string kv_dtype = "fp32";
   int threads = 0;  ///< per rank; 0: as `choose_threads` says
