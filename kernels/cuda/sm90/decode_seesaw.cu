@@ -7,6 +7,7 @@
 #include "kernels/cuda/sm90/row_block_kernel.h"
 #include "kernels/cuda/sm90/seesaw_loader.cuh"
 #include "kernels/cuda/sm90/seesaw_merge.cuh"
+#include "kernels/cuda/sm90/seesaw_results.cuh"
 #include "kernels/cuda/sm90/seesaw_side.cuh"
 
 // Fused MLA decode of 64 query rows per block on Hopper's tensor cores, for fast plans. Two
@@ -45,11 +46,12 @@ __device__ __forceinline__ void copy_queries(const DecodeArgs& args, const Work&
   fence_async_proxy();
 }
 
-/// What a side does of the team's parts.
-template <bool kBf16, int kSlabs, int half>
-__device__ void compute(const DecodeArgs& args, Memory<kSlabs>& shared, int team,
-                        int block_in_team) {
+/// What a side, 0 the left one, does of the team's parts.
+template <bool kBf16, int kSlabs>
+__device__ void compute(const DecodeArgs& args, Memory<kSlabs>& shared, int team, int block_in_team,
+                        int half) {
   const int thread = static_cast<int>(threadIdx.x);
+  const int row = thread % kGroup / 32 * 16 + thread % 32 / 4;
   std::uint32_t parities = 0;
   wait_for_previous_grid();
   for (int index = team; index >= 0;) {
@@ -57,9 +59,22 @@ __device__ void compute(const DecodeArgs& args, Memory<kSlabs>& shared, int team
     if (work.part.rows > 0) {
       copy_queries(args, work, shared.q, thread);
       sync_threads(kAll, kConsumers);
-      Side<kBf16, kSlabs, half> side(shared, args, work, parities);
-      side.run(index, block_in_team);
-      parities = side.parities;
+      using W = Writer<kBf16, kSlabs>;
+      float o[W::kOut];
+#pragma unroll
+      for (float& x : o) x = 0;
+      RowState rows(args, work, row);
+      if (half == 0) {
+        Side<kBf16, kSlabs, 0> side(shared, args, work, parities, rows);
+        side.run(o);
+        parities = side.parities;
+      } else {
+        Side<kBf16, kSlabs, 1> side(shared, args, work, parities, rows);
+        side.run(o);
+        parities = side.parities;
+      }
+      const Work again(args, index, block_in_team);  // registers are short in between
+      W(shared, args, half).write(again, o, rows);
     }
     const int merge = args.parts[index].merge;
     if (merge >= 0) arrive_at_merge(args, merge, thread, ConsumerBarrier{});
@@ -100,12 +115,8 @@ __global__ void __launch_bounds__(kBlockThreads, 1)
     return;
   }
   take_registers<kConsumerRegisters>();
-  if (group == 0) {
-    compute<kBf16, kSlabs, 0>(args, shared, team, block_in_team);
-  } else {
-    compute<kBf16, kSlabs, 1>(args, shared, team, block_in_team);
-  }
-  run_merges(args, shared, team, block_in_team, blocks_per_team);
+  compute<kBf16>(args, shared, team, block_in_team, group);
+  run_merges<kBf16>(args, shared, team, block_in_team, blocks_per_team);
 }
 
 /// Blocks of a team read the same keys at the same time, so memory is read once: as many as the
@@ -142,7 +153,8 @@ class DecodeSeesaw final : public RowBlockKernel {
     return {.teams = std::clamp(device.multiprocessors / blocks, 1, kMostTeams),
             .blocks_per_team = blocks,
             .rows_per_part = blocks * kRows,
-            .tile_tokens = kTokens};
+            .tile_tokens = kTokens,
+            .costs = {.part = 2, .merge = 2}};
   }
 
  private:

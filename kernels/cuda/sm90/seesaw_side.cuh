@@ -1,6 +1,5 @@
 #pragma once
 
-#include "kernels/cuda/results.cuh"
 #include "kernels/cuda/sm90/m64_rows.cuh"
 #include "kernels/cuda/sm90/seesaw_block.cuh"
 #include "kernels/cuda/sm90/wgmma.cuh"
@@ -21,10 +20,11 @@ struct Side {
   const int lane = thread % 32;
   const int row = thread / 32 * 16 + lane / 4;  // the other is row + 8
   std::uint32_t parities;                       // of the tiles' barriers, a bit each
-  RowState rows;
+  RowState& rows;
 
-  __device__ Side(Memory<kSlabs>& s, const DecodeArgs& a, const Work& w, std::uint32_t p)
-      : shared(s), args(a), keys(keys_of(w.part)), tiles(w.tiles), parities(p), rows(a, w, row) {}
+  __device__ Side(Memory<kSlabs>& s, const DecodeArgs& a, const Work& work, std::uint32_t p,
+                  RowState& r)
+      : shared(s), args(a), keys(keys_of(work.part)), tiles(work.tiles), parities(p), rows(r) {}
 
   __device__ int tokens_of(int tile) const { return min(kTokens, keys - tile * kTokens); }
   __device__ std::uint8_t* weights_y() const { return shared.keys[kY][kSlabs - 1]; }
@@ -184,19 +184,18 @@ struct Side {
     float s[32];
     issue_scores<0, kSlabs, false>(s, kX);
     wait_for_products<0>();
-    int tile = 0;
-    for (; tile + 2 < tiles; tile += 2) {
+    for (int tile = 0;; tile += 2) {
       take_x(tile, s, o);
+      if (tile + 1 >= tiles) break;
       follow_y(tile + 1, o);
+      if (tile + 2 >= tiles) {
+        finish_values(o, kY);
+        break;
+      }
       issue_scores<0, kHalf, false>(s, kX);
       finish_values<1>(o, kY);
       issue_scores<kHalf, kSlabs, true>(s, kX);
       wait_for_products<0>();
-    }
-    take_x(tile, s, o);
-    if (tile + 1 < tiles) {
-      follow_y(tile + 1, o);
-      finish_values(o, kY);
     }
   }
 
@@ -237,107 +236,14 @@ struct Side {
     }
   }
 
-  /// Computes the part and writes this side's half of its rows: a partial, or their results.
-  __device__ void run(int index, int block_in_team) {
-    float o[kOut];
-#pragma unroll
-    for (float& x : o) x = 0;
-    if (tiles > 0) {
-      if constexpr (half == 0) {
-        run_left(o);
-      } else {
-        run_right(o);
-      }
-    }
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const float sum = sum_of_row(rows.l.of[r]);
-      if (lane % 4 == 0) shared.l[half][row + 8 * r] = sum;
-    }
-    sync_threads(kAll, kConsumers);
-    const Work work(args, index, block_in_team);  // read again: registers are short in the loop
-    finish<0>(work, o);
-    finish<1>(work, o);
-    sync_threads(kAll, kConsumers);
-  }
-
-  /// Writes rows row + 8 r of this warp, through the place of the queries, so that lanes which
-  /// write at the same time have elements side by side.
-  template <int r>
-  __device__ __forceinline__ void finish(const Work& work, const float (&o)[kOut]) {
-    const float l = shared.l[0][row + 8 * r] + shared.l[1][row + 8 * r];
-    const float m = RowState::maximum_of(rows.m.of[r], l);
-    const auto results = results_of(args, work.part);
-    const int at = work.row_begin + row + 8 * r;
-    if (half == 0 && lane % 4 == 0 && row + 8 * r < work.rows) results.store_row(at, m, l);
-    const int first_row = thread / 32 * 16 + 8 * r;
-    const int count = min(8, work.rows - first_row);  // of rows; may be negative
-    std::uint8_t* const staged = shared.q[0] + (half * 4 + thread / 32) * 8 * kStagedRow;
-    std::uint8_t* const mine = staged + lane / 4 * kStagedRow;
-    constexpr int kFirst = half * 2 * kOut;
-    const int d = 4 * lane;  // elements of a row that the lane writes
-    __syncwarp();
-    if (!results.final()) {
-      stage(mine, o, r, 1);
-      float* const to = partial_of(args, work.part.partial).o + kFirst + d +
-                        static_cast<std::int64_t>(at - lane / 4) * args.d_v;
-      for (int i = 0; i < count; ++i) {
-        for_each_piece(d, [&](int e) {
-          const auto* const x = reinterpret_cast<const float4*>(staged + i * kStagedRow + 4 * e);
-          __stcg(reinterpret_cast<float4*>(to + i * args.d_v + e - d), *x);
-        });
-      }
-      return;
-    }
-    const float scale = m == -INFINITY ? 0 : 1 / l;
-    const bool is_wide = args.out_type == OutType::kFp32;
-    if (is_wide) {
-      stage(mine, o, r, scale);
+  /// Adds all tiles of the part.
+  __device__ void run(float (&o)[kOut]) {
+    if (tiles == 0) return;
+    if constexpr (half == 0) {
+      run_left(o);
     } else {
-      stage_packed(mine, o, r, scale);
+      run_right(o);
     }
-    const std::int64_t element =
-        out_offset(args, work.part.out, work.part.heads, work.part.row_begin + at);
-    for (int i = 0; i < count; ++i) {
-      const std::int64_t begin = __shfl_sync(~0U, element, 4 * i) + kFirst;
-      for_each_piece(d, [&](int e) {
-        if (is_wide) {
-          *reinterpret_cast<float4*>(static_cast<float*>(args.out) + begin + e) =
-              *reinterpret_cast<const float4*>(staged + i * kStagedRow + 4 * e);
-        } else {
-          *reinterpret_cast<uint2*>(static_cast<std::uint16_t*>(args.out) + begin + e) =
-              *reinterpret_cast<const uint2*>(staged + i * kStagedRow + 2 * e);
-        }
-      });
-    }
-  }
-
-  /// Half a row in shared memory: 32 bytes more, so that rows begin in different banks.
-  static constexpr int kStagedRow = 2 * kOut * 4 + 32;
-  static_assert(8 * 8 * kStagedRow <= sizeof(shared.q));
-
-  template <class Use>
-  static __device__ __forceinline__ void for_each_piece(int d, Use use) {
-#pragma unroll
-    for (int e = 0; e < 2 * kOut; e += 128) use(d + e);
-  }
-  __device__ __forceinline__ void stage(std::uint8_t* mine, const float (&o)[kOut], int r,
-                                        float scale) const {
-    auto* const to = reinterpret_cast<float2*>(mine) + lane % 4;
-#pragma unroll
-    for (int j = 0; j < kOut / 4; ++j) {
-      to[4 * j] = float2{o[4 * j + 2 * r] * scale, o[4 * j + 2 * r + 1] * scale};
-    }
-    __syncwarp();
-  }
-  __device__ __forceinline__ void stage_packed(std::uint8_t* mine, const float (&o)[kOut], int r,
-                                               float scale) const {
-    auto* const to = reinterpret_cast<std::uint32_t*>(mine) + lane % 4;
-#pragma unroll
-    for (int j = 0; j < kOut / 4; ++j) {
-      to[4 * j] = pack<kBf16>(o[4 * j + 2 * r] * scale, o[4 * j + 2 * r + 1] * scale);
-    }
-    __syncwarp();
   }
 };
 
