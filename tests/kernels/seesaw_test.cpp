@@ -10,7 +10,6 @@ namespace mla::test {
 namespace {
 
 using kernels::cuda::DeviceItem;
-using kernels::cuda::DeviceRun;
 using kernels::cuda::sm90::decode_seesaw;
 
 int blocks_for(std::initializer_list<std::int64_t> rows) {

@@ -13,7 +13,7 @@ constexpr int kConsumers = 2 * kGroup;
 constexpr int kConsumerRegisters = 240;
 constexpr int kLoaderRegisters = 24;
 
-enum NamedBarrier : int { kAll = 1, kReadyX, kReadyY, kClearLeft, kClearRight, kWeightsX, kIssued };
+enum NamedBarrier : int { kAll = 1, kReadyX, kReadyY, kClearLeft, kClearRight };
 
 /// Most teams of a launch, so most partials of a merge.
 constexpr int kMostTeams = 160;
