@@ -9,7 +9,7 @@
 namespace mla::dist {
 namespace {
 
-constexpr std::int64_t kSliceBytes = std::int64_t{1} << 30;  // MPI counts are ints
+constexpr std::int64_t kBroadcastSliceBytes = std::int64_t{1} << 30;  // MPI counts are ints
 
 /// A failure as it travels between ranks.
 struct Failure {
@@ -105,8 +105,8 @@ void Communicator::broadcast(std::vector<std::byte>& bytes, int root) const {
   auto size = static_cast<std::int64_t>(bytes.size());
   check_mpi(MPI_Bcast(&size, 1, MPI_INT64_T, root, comm_), "MPI_Bcast");
   bytes.resize(static_cast<std::size_t>(size));
-  for (std::int64_t done = 0; done < size; done += kSliceBytes) {
-    const auto count = static_cast<int>(std::min(kSliceBytes, size - done));
+  for (std::int64_t done = 0; done < size; done += kBroadcastSliceBytes) {
+    const auto count = static_cast<int>(std::min(kBroadcastSliceBytes, size - done));
     check_mpi(MPI_Bcast(bytes.data() + done, count, MPI_BYTE, root, comm_), "MPI_Bcast");
   }
 }

@@ -13,13 +13,13 @@
 namespace mla::proto {
 namespace {
 
-constexpr std::string_view kMagic = "MESHMLAB";
+constexpr std::string_view kBatchMagic = "MESHMLAB";
 
 /// The first bytes of a file, as an error shows them.
 std::string beginning(std::span<const std::byte> bytes) {
   if (bytes.empty()) return "is empty";
   std::string shown = "begins with '";
-  for (const std::byte byte : bytes.first(std::min(bytes.size(), kMagic.size()))) {
+  for (const std::byte byte : bytes.first(std::min(bytes.size(), kBatchMagic.size()))) {
     const auto c = std::to_integer<unsigned char>(byte);
     shown += std::isprint(c) != 0 ? static_cast<char>(c) : '.';
   }
@@ -29,7 +29,7 @@ std::string beginning(std::span<const std::byte> bytes) {
 template <class Sink>
 void encode_to(const Batch& batch, Sink sink) {
   check_request_count(batch.requests.size(), "batch");
-  MessageStreamWriter stream(kMagic, sink);
+  MessageStreamWriter stream(kBatchMagic, sink);
   meshmla::Header header;
   encode_header(batch, header);
   stream.append(header, kMaxMessageBytes, "batch: header");
@@ -57,7 +57,7 @@ Batch read_batch(const std::filesystem::path& path) {
     throw FormatError(name, std::to_string(file.bytes().size()) + " bytes",
                       "at most " + std::to_string(kMaxBatchFileBytes));
   }
-  if (begins_with(file.bytes(), kMagic)) return decode_batch(file.bytes(), name);
+  if (begins_with(file.bytes(), kBatchMagic)) return decode_batch(file.bytes(), name);
   const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()),
                               file.bytes().size());
   switch (batch_format_of(path)) {
@@ -74,7 +74,7 @@ Batch read_batch(const std::filesystem::path& path) {
 
 Batch decode_batch(std::span<const std::byte> bytes, std::string_view name) {
   const std::string prefix(name);
-  MessageStreamReader stream(bytes, kMagic, prefix);
+  MessageStreamReader stream(bytes, kBatchMagic, prefix);
   const auto header_bytes = stream.next(kMaxMessageBytes);
   if (!header_bytes) throw FormatError(prefix, "no messages", "a header");
   meshmla::Header header;

@@ -14,6 +14,9 @@
 
 namespace mla::proto {
 
+/// Longer headers are neither read nor written, as in the format's own library.
+inline constexpr std::int64_t kMaxSafetensorsHeaderBytes = 100'000'000;
+
 /// One tensor of a safetensors file, as its header describes it.
 struct TensorInfo {
   std::string name;

@@ -16,7 +16,6 @@ namespace {
 using nlohmann::json;
 
 constexpr std::int64_t kLengthBytes = 8;
-constexpr std::int64_t kMaxHeaderBytes = 100'000'000;
 constexpr int kMaxHeaderDepth = 3;  // the header, a tensor, its shape
 
 constexpr std::array<std::pair<std::string_view, std::int64_t>, 15> kDtypes{{{"BOOL", 1},
@@ -191,7 +190,7 @@ void SafetensorsFile::read_header() {
   }
   std::uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, file_.bytes().data(), sizeof header_bytes);
-  const std::int64_t most = std::min(kMaxHeaderBytes, file_bytes - kLengthBytes);
+  const std::int64_t most = std::min(kMaxSafetensorsHeaderBytes, file_bytes - kLengthBytes);
   if (header_bytes > static_cast<std::uint64_t>(most)) {
     throw FormatError(name + ": header length", std::to_string(header_bytes),
                       "at most " + std::to_string(most));

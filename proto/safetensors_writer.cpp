@@ -1,5 +1,6 @@
 #include <cstring>
 #include <set>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -9,7 +10,6 @@
 namespace mla::proto {
 namespace {
 
-constexpr std::size_t kMaxHeaderBytes = 100'000'000;  // readers refuse more
 constexpr std::size_t kDataAlignment = 8;
 
 struct Layout {
@@ -49,11 +49,11 @@ Layout lay_out(const std::vector<TensorSpec>& tensors,
   }
   const std::size_t past_alignment = layout.header.size() % kDataAlignment;
   if (past_alignment != 0) layout.header.append(kDataAlignment - past_alignment, ' ');
-  if (layout.header.size() > kMaxHeaderBytes) {
+  if (std::cmp_greater(layout.header.size(), kMaxSafetensorsHeaderBytes)) {
     throw Unsupported("safetensors",
                       "a header of " + std::to_string(layout.header.size()) + " bytes for " +
                           std::to_string(tensors.size()) + " tensors",
-                      "at most " + std::to_string(kMaxHeaderBytes) + " bytes");
+                      "at most " + std::to_string(kMaxSafetensorsHeaderBytes) + " bytes");
   }
   return layout;
 }

@@ -5,10 +5,10 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/core/special_floats.h"
+
 namespace mla {
 namespace {
-
-constexpr float kInf = std::numeric_limits<float>::infinity();
 
 /// The textbook value of a binary floating-point pattern: an independent statement of both types.
 struct Format {

@@ -8,11 +8,10 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/core/special_floats.h"
+
 namespace mla {
 namespace {
-
-constexpr float kInf = std::numeric_limits<float>::infinity();
-const float kNan = std::numeric_limits<float>::quiet_NaN();
 
 /// Floats between two values of one sign, close together where they are small.
 class FloatWalk {

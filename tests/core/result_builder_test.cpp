@@ -1,16 +1,14 @@
 #include "core/result_builder.h"
 
 #include <cstring>
-#include <limits>
 
 #include <gtest/gtest.h>
 
 #include "tests/core/batches.h"
+#include "tests/core/special_floats.h"
 
 namespace mla {
 namespace {
-
-constexpr float kInf = std::numeric_limits<float>::infinity();
 
 Batch small_batch(DType out_dtype) {
   Batch batch = test::planning_batch({100, 0}, 6);

@@ -46,7 +46,7 @@ Batch decode(std::span<const std::byte> bytes) {
   return decode_batch(bytes, "batch 'memory'");
 }
 
-Batch parse(const std::string& file, const std::string& text) {
+Batch parse_batch(const std::string& file, const std::string& text) {
   const TempDir folder;
   write_file(folder / file, text);
   return read_batch(folder / file);
@@ -73,7 +73,7 @@ TEST(BatchFile, KnowsTheBinaryFormByItsMagicWhateverItsName) {
 }
 
 TEST(BatchFile, FillsInWhatIsAbsent) {
-  const Batch batch = parse("a.txtpb", R"(
+  const Batch batch = parse_batch("a.txtpb", R"(
       header { shape { h_q: 16 d_qk: 64 d_v: 32 } num_pages: 2 }
       requests { context_len: 65 block_table: [1, 0] }
       requests { custom_id: "named" query_len: 3 })");
@@ -93,11 +93,11 @@ TEST(BatchFile, FillsInWhatIsAbsent) {
 }
 
 TEST(BatchFile, TakesTheDtypeOfTheResultsFromTheBatch) {
-  EXPECT_EQ(parse("a.txtpb", "header { dtype: FP16 }").out_dtype, DType::kFp16);
+  EXPECT_EQ(parse_batch("a.txtpb", "header { dtype: FP16 }").out_dtype, DType::kFp16);
 }
 
 TEST(BatchFile, RoundsInlineValuesToTheDtype) {
-  const Batch batch = parse("a.json", R"({"header": {"dtype": "FP16",
+  const Batch batch = parse_batch("a.json", R"({"header": {"dtype": "FP16",
       "kv_cache": {"inline": {"values": [1, -0.5, "NaN"]}}}})");
   const std::vector<std::byte>& bytes = batch.kv_cache.bytes;
   ASSERT_EQ(bytes.size(), 6u);
@@ -132,20 +132,20 @@ TEST(BatchFile, RefusesBytesAfterTheTrailer) {
 
 TEST(BatchFile, SaysWhatAStrangeFileBeginsWith) {
   EXPECT_EQ(error_of([] {
-              parse("x.bin",
+              parse_batch("x.bin",
                     "\x7f"
                     "ELF etc.");
             }).substr(0, 13),
             "batch: file '");
   EXPECT_THAT(
       error_of([] {
-        parse("x.bin",
+        parse_batch("x.bin",
               "\x7f"
               "ELF etc.");
       }),
       HasSubstr("x.bin' begins with '.ELF etc'; expected the magic MESHMLAB, or a .txtpb or "
                 ".json file"));
-  EXPECT_THAT(error_of([] { parse("x.bin", ""); }), HasSubstr("x.bin' is empty"));
+  EXPECT_THAT(error_of([] { parse_batch("x.bin", ""); }), HasSubstr("x.bin' is empty"));
 }
 
 TEST(BatchFile, SaysWhyAFileCannotBeRead) {
@@ -157,33 +157,33 @@ TEST(BatchFile, SaysWhyAFileCannotBeRead) {
 }
 
 TEST(BatchFile, RefusesAnotherVersion) {
-  EXPECT_THAT(error_of([] { parse("a.txtpb", "header { version: 2 }"); }),
+  EXPECT_THAT(error_of([] { parse_batch("a.txtpb", "header { version: 2 }"); }),
               HasSubstr("header.version: 2; expected 1"));
 }
 
 TEST(BatchFile, TellsLineAndColumnOfErrorsInText) {
   testing::internal::CaptureStderr();
-  EXPECT_THAT(error_of([] { parse("a.txtpb", "header {\n  colour: 3\n}"); }),
+  EXPECT_THAT(error_of([] { parse_batch("a.txtpb", "header {\n  colour: 3\n}"); }),
               HasSubstr("a.txtpb':2:9: Message type \"meshmla.Header\" has no field named"));
-  EXPECT_THAT(error_of([] { parse("a.txtpb", "header { dtype: INT4 }"); }), HasSubstr("INT4"));
-  EXPECT_THAT(error_of([] { parse("a.txtpb", "header {"); }), HasSubstr(":1:9: "));
+  EXPECT_THAT(error_of([] { parse_batch("a.txtpb", "header { dtype: INT4 }"); }), HasSubstr("INT4"));
+  EXPECT_THAT(error_of([] { parse_batch("a.txtpb", "header {"); }), HasSubstr(":1:9: "));
   EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
 }
 
 TEST(BatchFile, TellsThePlaceOfErrorsInJson) {
   testing::internal::CaptureStderr();
-  EXPECT_THAT(error_of([] { parse("a.json", "{\"header\":\n {,}}"); }),
+  EXPECT_THAT(error_of([] { parse_batch("a.json", "{\"header\":\n {,}}"); }),
               HasSubstr("line 2, column 3"));
-  EXPECT_THAT(error_of([] { parse("a.json", R"({"header": {"colour": 3}})"); }),
+  EXPECT_THAT(error_of([] { parse_batch("a.json", R"({"header": {"colour": 3}})"); }),
               HasSubstr("colour"));
-  EXPECT_THAT(error_of([] { parse("a.json", R"({"header": {"num_pages": "many"}})"); }),
+  EXPECT_THAT(error_of([] { parse_batch("a.json", R"({"header": {"num_pages": "many"}})"); }),
               testing::AllOf(HasSubstr("many"), Not(HasSubstr("\n"))));
   EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
 }
 
 TEST(BatchFile, RefusesInlineDataGivenTwice) {
   EXPECT_THAT(error_of([] {
-                parse("a.txtpb", "header { kv_cache { inline { data: \"ab\" values: 1 } } }");
+                parse_batch("a.txtpb", "header { kv_cache { inline { data: \"ab\" values: 1 } } }");
               }),
               HasSubstr("both data and values"));
 }
