@@ -29,7 +29,7 @@ struct WholeDeal {
   double busiest = 0;
 };
 
-WholeDeal deal_whole(std::span<const std::int64_t> tiles, int teams) {
+WholeDeal deal_whole(std::span<const std::int64_t> tiles, int teams, DealCosts costs) {
   std::vector<std::int64_t> units(tiles.size());
   std::iota(units.begin(), units.end(), 0);
   std::stable_sort(units.begin(), units.end(),
@@ -42,7 +42,7 @@ WholeDeal deal_whole(std::span<const std::int64_t> tiles, int teams) {
     auto [load, team] = idlest.top();
     idlest.pop();
     deal.runs.push_back({team, unit, {0, tiles[unit]}});
-    load += kPartCost + static_cast<double>(tiles[unit]);
+    load += costs.part + static_cast<double>(tiles[unit]);
     deal.busiest = std::max(deal.busiest, load);
     idlest.push({load, team});
   }
@@ -52,11 +52,12 @@ WholeDeal deal_whole(std::span<const std::int64_t> tiles, int teams) {
 /// Cuts the units, laid end to end, into stretches.
 class Cutter {
  public:
-  Cutter(std::span<const std::int64_t> tiles, int teams) : tiles_(tiles), teams_(teams) {
+  Cutter(std::span<const std::int64_t> tiles, int teams, DealCosts costs)
+      : tiles_(tiles), teams_(teams), costs_(costs) {
     const double all =
         std::accumulate(tiles.begin(), tiles.end(), 0.0,
-                        [](double sum, std::int64_t n) { return sum + kPartCost + double(n); });
-    const double everything = std::max(all, kPartCost + kMergeCost + 1);
+                        [&](double sum, std::int64_t n) { return sum + costs.part + double(n); });
+    const double everything = std::max(all, costs.part + costs.merge + 1);
     budget_ = least_budget(all / teams, everything,
                            [&](double budget) { return can_finish({}, teams_, budget); });
   }
@@ -93,14 +94,14 @@ class Cutter {
     while (at.unit < std::ssize(tiles_)) {
       const std::int64_t all = tiles_[at.unit];
       const double rest =
-          kPartCost + static_cast<double>(all - at.tile) + (at.tile > 0 ? kMergeCost : 0);
+          costs_.part + static_cast<double>(all - at.tile) + (at.tile > 0 ? costs_.merge : 0);
       if (rest <= budget) {
         if (!take(at, {at.tile, all})) break;
         budget -= rest;
         at = {at.unit + 1, 0};
         continue;
       }
-      const auto some = static_cast<std::int64_t>(budget - kPartCost - kMergeCost);
+      const auto some = static_cast<std::int64_t>(budget - costs_.part - costs_.merge);
       if (some >= 1 && take(at, {at.tile, at.tile + some})) at.tile += some;
       break;
     }
@@ -117,14 +118,15 @@ class Cutter {
 
   std::span<const std::int64_t> tiles_;
   int teams_;
+  DealCosts costs_;
   double budget_ = 0;
 };
 
 }  // namespace
 
-std::vector<Run> deal_runs(std::span<const std::int64_t> tiles, int teams) {
-  WholeDeal whole = deal_whole(tiles, teams);
-  const Cutter cutter(tiles, teams);
+std::vector<Run> deal_runs(std::span<const std::int64_t> tiles, int teams, DealCosts costs) {
+  WholeDeal whole = deal_whole(tiles, teams, costs);
+  const Cutter cutter(tiles, teams, costs);
   if (whole.busiest <= kWholeIsWorth * cutter.budget()) return std::move(whole.runs);
   return cutter.deal();
 }

@@ -8,10 +8,13 @@
 
 namespace mla::kernels::cuda {
 
-/// What a team pays besides its tiles, in tiles: to begin and end a part, and to take part in a
-/// merge.
-inline constexpr double kPartCost = 0.3;
-inline constexpr double kMergeCost = 1;
+/// What a team pays besides its tiles, in tiles.
+struct DealCosts {
+  double part = 0.3;  ///< to begin and end a part
+  double merge = 1;   ///< to take part in a merge
+
+  friend bool operator==(const DealCosts&, const DealCosts&) = default;
+};
 
 /// Tiles of one unit of work that one team does one after the other.
 struct Run {
@@ -23,10 +26,10 @@ struct Run {
 };
 
 /// Deals `tiles[unit]` tiles of each unit to teams so that the busiest has little to do, by
-/// `cost_of`. Units stay whole where that is nearly as good; else they are laid end to end and cut
+/// `costs`. Units stay whole where that is nearly as good; else they are laid end to end and cut
 /// into one stretch for each team. A team does its runs in the order of the list, and a unit's runs
 /// follow one another in it.
-std::vector<Run> deal_runs(std::span<const std::int64_t> tiles, int teams);
+std::vector<Run> deal_runs(std::span<const std::int64_t> tiles, int teams, DealCosts costs = {});
 
 /// Deals parts that cannot be cut to teams, in order, so that the busiest team's costs are least.
 /// Returns the team of each part; they ascend.

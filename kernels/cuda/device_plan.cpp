@@ -8,7 +8,6 @@
 #include "core/chunk_tree.h"
 #include "core/error.h"
 #include "core/partial.h"
-#include "kernels/cuda/deal.h"
 
 namespace mla::kernels::cuda {
 namespace {
@@ -166,7 +165,8 @@ class PlanMaker {
     std::vector<double> costs;
     for (const DealtPart& p : parts_) {
       const std::int64_t tokens = std::int64_t{p.part.token_end} - p.part.token_begin;
-      costs.push_back(kPartCost + static_cast<double>(ceil_div(tokens, geometry_.tile_tokens)));
+      costs.push_back(geometry_.costs.part +
+                      static_cast<double>(ceil_div(tokens, geometry_.tile_tokens)));
     }
     const std::vector<int> teams = deal_in_order(costs, geometry_.teams);
     for (std::size_t p = 0; p < parts_.size(); ++p) parts_[p].team = teams[p];
@@ -210,7 +210,7 @@ class PlanMaker {
         tiles.push_back(ceil_div(item.context_len, geometry_.tile_tokens));
       }
     }
-    const std::vector<Run> runs = deal_runs(tiles, geometry_.teams);
+    const std::vector<Run> runs = deal_runs(tiles, geometry_.teams, geometry_.costs);
     std::vector<std::int64_t> runs_of(units.size(), 0);
     for (const Run& run : runs) ++runs_of[run.unit];
     std::int32_t merge = -1;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/range.h"
+#include "kernels/cuda/deal.h"
 
 namespace mla::kernels::cuda {
 
@@ -15,6 +16,7 @@ struct KernelGeometry {
   int blocks_per_team = 1;          ///< consecutive blocks
   std::int64_t rows_per_part = 64;  ///< most query rows of a part
   std::int64_t tile_tokens = 64;    ///< keys of a kernel's step: parts are cut at multiples of it
+  DealCosts costs;
 
   friend bool operator==(const KernelGeometry&, const KernelGeometry&) = default;
 };

@@ -17,7 +17,9 @@ constexpr std::int64_t kAnyRows = std::numeric_limits<std::int64_t>::max();
 }  // namespace
 
 const KernelList& sm90_kernels() {
-  static const KernelList list{{&sm90::decode_m16(), 16}, {&sm90::decode_m64(), kAnyRows}};
+  static const KernelList list{{&sm90::decode_m16(), 16},
+                               {&sm90::decode_seesaw(), kAnyRows},
+                               {&sm90::decode_m64(), kAnyRows}};
   return list;
 }
 

@@ -21,6 +21,7 @@ namespace mla::kernels::cuda {
 namespace {
 
 constexpr std::int64_t kDv = 32;
+constexpr DealCosts kCosts;
 
 /// A batch's items, each with a `q` of its own by which its parts are known.
 struct Items {
@@ -252,7 +253,7 @@ double busiest(std::span<const Run> runs, std::span<const std::int64_t> tiles, i
   std::vector<double> loads(teams, 0);
   for (const Run& run : runs) {
     const bool cut = run.tiles != Range{0, tiles[run.unit]};
-    loads[run.team] += kPartCost + double(run.tiles.size()) + (cut ? kMergeCost : 0);
+    loads[run.team] += kCosts.part + double(run.tiles.size()) + (cut ? kCosts.merge : 0);
   }
   return *std::max_element(loads.begin(), loads.end());
 }
@@ -391,7 +392,7 @@ TEST(DevicePlan, CutsARequestOverRanksInExactPlansOnly) {
 TEST(DealRuns, GivesNobodyMuchMoreThanItsShare) {
   const std::vector<std::int64_t> tiles{64, 705, 28, 27};
   const auto runs = deal_runs(tiles, 132);
-  EXPECT_LE(busiest(runs, tiles, 132), 824.0 / 132 + 2 + 2 * kPartCost + 2 * kMergeCost);
+  EXPECT_LE(busiest(runs, tiles, 132), 824.0 / 132 + 2 + 2 * kCosts.part + 2 * kCosts.merge);
 }
 
 #ifdef MLA_HAVE_RAPIDCHECK
@@ -432,11 +433,11 @@ RC_GTEST_PROP(DealRuns, CoversEveryTileOnceAndBalances, ()) {
     RC_ASSERT(run.tiles.begin == at[run.unit]);
     at[run.unit] = run.tiles.end;
     ++begun[run.unit];
-    all += double(run.tiles.size()) + kPartCost;
+    all += double(run.tiles.size()) + kCosts.part;
   }
   RC_ASSERT(at == tiles);
   for (const std::int64_t times : begun) RC_ASSERT(times > 0);
-  const double overheads = 1 + 3 * kPartCost + 4 * kMergeCost;
+  const double overheads = 1 + 3 * kCosts.part + 4 * kCosts.merge;
   if (!runs.empty()) RC_ASSERT(busiest(runs, tiles, teams) <= 1.03 * (all / teams + overheads));
 }
 

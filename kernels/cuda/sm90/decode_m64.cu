@@ -5,6 +5,7 @@
 #include "kernels/cuda/sm90/kernels.h"
 #include "kernels/cuda/sm90/m64_scores.cuh"
 #include "kernels/cuda/sm90/m64_values.cuh"
+#include "kernels/cuda/sm90/row_block_kernel.h"
 
 // Fused MLA decode of 64 query rows per block on Hopper's tensor cores. A block is three
 // warpgroups: one computes scores and softmax and holds most of the queries in registers, two have
@@ -66,42 +67,9 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
 }
 
-using Kernel = void (*)(DecodeArgs, CUtensorMap, int, int);
-
-struct Choice {
-  Kernel kernel = nullptr;
-  int shared_bytes = 0;
-};
-
-template <int kSlabs>
-Choice choose(bool bf16) {
-  return {bf16 ? decode_m64_kernel<true, kSlabs> : decode_m64_kernel<false, kSlabs>,
-          static_cast<int>(sizeof(Shared<kSlabs>))};
-}
-
-Choice choose(const DecodeArgs& args) {
-  const auto takes = [&args](int d_qk, int d_v) {
-    return args.d_v == d_v && args.d_qk > d_v && args.d_qk <= d_qk;
-  };
-  if (takes(576, 512)) return choose<9>(args.bf16);
-  if (takes(320, 256)) return choose<5>(args.bf16);
-  return {};
-}
-
-class DecodeM64 final : public DeviceKernel {
+class DecodeM64 final : public RowBlockKernel {
  public:
   std::string_view name() const override { return "sm90-m64"; }
-
-  std::string why_unsupported(const DecodeArgs& args) const override {
-    if (choose(args).kernel == nullptr) {
-      return "it takes rows of 513 to 576 elements with 512 values, and 257 to 320 with 256";
-    }
-    if (args.d_qk % 8 != 0 || args.q_token_stride % 8 != 0 || args.q_head_stride % 8 != 0) {
-      return "rows and strides of queries must be multiples of 16 bytes";
-    }
-    if (!(args.scale_log2 > 0)) return "the softmax scale must be positive";
-    return why_not_mapped(args);
-  }
 
   KernelGeometry geometry(std::span<const DeviceItem> items, const PlanSizes&,
                           const DeviceInfo& device) const override {
@@ -115,31 +83,11 @@ class DecodeM64 final : public DeviceKernel {
             .tile_tokens = kTokens};
   }
 
-  ErrorCode launch(const DecodeArgs& args, const KernelGeometry& geometry,
-                   StreamHandle stream) const override {
-    const Choice choice = choose(args);
-    const int tokens = box_tokens(args);
-    CUtensorMap map;
-    if (const ErrorCode error = map_cache(args, tokens, map); error != cudaSuccess) return error;
-    if (const cudaError_t error =
-            cudaFuncSetAttribute(reinterpret_cast<const void*>(choice.kernel),
-                                 cudaFuncAttributeMaxDynamicSharedMemorySize, choice.shared_bytes);
-        error != cudaSuccess) {
-      return error;
-    }
-    cudaLaunchAttribute attributes[2];
-    attributes[0].id = cudaLaunchAttributeCooperative;  // blocks wait for one another's parts
-    attributes[0].val.cooperative = 1;
-    attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attributes[1].val.programmaticStreamSerializationAllowed = 1;
-    cudaLaunchConfig_t config{};
-    config.gridDim = static_cast<unsigned>(geometry.teams * geometry.blocks_per_team);
-    config.blockDim = kThreads;
-    config.dynamicSmemBytes = static_cast<std::size_t>(choice.shared_bytes);
-    config.stream = stream;
-    config.attrs = attributes;
-    config.numAttrs = 2;
-    return cudaLaunchKernelEx(&config, choice.kernel, args, map, tokens, geometry.blocks_per_team);
+ private:
+  RowBlockChoice choose(const DecodeArgs& args) const override {
+    return choose_row_block(args, [](auto bf16, auto slabs) -> RowBlockChoice {
+      return {decode_m64_kernel<bf16, slabs>, kThreads, sizeof(Shared<slabs>)};
+    });
   }
 };
 

@@ -17,6 +17,7 @@ struct Loader {
   int page = 0;                         // in *block
   int slot = 0;                         // of the tile's first token
   int tokens = 0;                       // from there to the end of the part
+  int tile = 0;                         // of the part
   int kv_head = 0;
 
   __device__ Loader(const DecodeArgs& a, const CUtensorMap& m, int box, int team)
@@ -28,11 +29,15 @@ struct Loader {
     find_part();
   }
 
+  /// Whether there is a next tile.
+  __device__ bool has_next() const { return tokens > 0; }
+
   __device__ void find_part() {
     while (tokens <= 0 && next_part >= 0) {
       const Part& part = args.parts[next_part];
       next_part = part.next;
       tokens = keys_of(part);
+      tile = 0;
       kv_head = part.kv_head;
       block = args.block_tables + part.block_table + part.token_begin / page_size;
       slot = part.token_begin % page_size;
@@ -50,29 +55,29 @@ struct Loader {
     }
   }
 
-  /// Lane i copies slab first + i of the next tile, i < count, to to + i slabs, if there is one.
-  __device__ void copy_next(int first, int count, std::uint8_t* to, std::uint64_t* full) {
-    if (tokens <= 0) return;
-    const int lane = static_cast<int>(threadIdx.x % 32);
-    const std::uint32_t barrier = shared_address(full + lane);
-    const std::uint32_t at = shared_address(to) + lane * kSlabBytes;
-    const int x = (first + lane) * kBoxElements;
+  /// Copies slab `slab` of the next tile to address `to`, telling `barrier`; every lane one of its
+  /// own, or none: -1. Does nothing if there is no next tile.
+  __device__ void copy_next(int slab, std::uint32_t to, std::uint32_t barrier) {
+    if (!has_next()) return;
+    const bool copies = slab >= 0;
+    const int x = slab * kBoxElements;
     if (box_tokens == kTokens) {
-      if (lane < count) {
+      if (copies) {
         arrive_and_expect(barrier, kSlabBytes);
-        copy_box(at, &map, barrier, x, slot, page, kv_head);
+        copy_box(to, &map, barrier, x, slot, page, kv_head);
       }
       advance(kTokens);
     } else {
       const int boxes = (min(kTokens, tokens) + box_tokens - 1) / box_tokens;
       const int box_bytes = box_tokens * kBoxElements * 2;
-      if (lane < count) arrive_and_expect(barrier, boxes * box_bytes);
+      if (copies) arrive_and_expect(barrier, boxes * box_bytes);
       for (int box = 0; box < boxes; ++box) {
-        if (lane < count) copy_box(at + box * box_bytes, &map, barrier, x, slot, *block, kv_head);
+        if (copies) copy_box(to + box * box_bytes, &map, barrier, x, slot, *block, kv_head);
         advance(box_tokens);
       }
     }
     __syncwarp();
+    ++tile;
     if (tokens > 0) {
       page = *block;  // on its way until the next tile
     } else {

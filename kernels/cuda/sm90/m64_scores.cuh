@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/cuda/sm90/m64_block.cuh"
+#include "kernels/cuda/sm90/m64_rows.cuh"
 #include "kernels/cuda/sm90/wgmma.cuh"
 
 namespace mla::kernels::cuda::sm90::m64 {
@@ -15,7 +15,7 @@ __device__ __forceinline__ float rounded(float x) {
 }
 
 /// Weights are rounded to 16 bits. Where one of them is more than this of its row's sum, the error
-/// could be seen in the result, so exact runs also add what rounding took.
+/// could be seen in the result, so what rounding took is added too.
 constexpr float kHeavy = 1.0F / 64;
 
 template <bool kBf16, int kSlabs>
@@ -28,35 +28,23 @@ struct Scorer {
 
   static constexpr int kHeld = kSlabs - kQueryTail;
   std::uint32_t q[kHeld][4][4];  // A operands of the products with the first slabs
-  RowPair m{};
-  RowPair l{};        // each thread a quarter of the columns
-  int visible[2]{};   // ends of what the rows see, from the part's first token
-  int all_visible{};  // what all rows of the block see
   std::uint32_t rests = 0;
 
   __device__ Scorer(Shared<kSlabs>& s, const DecodeArgs& a) : shared(s), args(a) {}
-
-  /// Row `r` of the block's queries; null past the last.
-  __device__ const std::uint16_t* query(const Work& work, int r) const {
-    if (r >= work.rows) return nullptr;
-    const int at = work.part.row_begin + work.row_begin + r;
-    return args.q + work.part.q + at / work.part.heads * args.q_token_stride +
-           at % work.part.heads * args.q_head_stride;
-  }
 
   __device__ void load_queries(const Work& work) {
     for (int i = thread; i < kRows * 8 * kQueryTail; i += kGroup) {
       const int slab = i / 8 % kQueryTail;
       const int r = i / 8 / kQueryTail;
       const int element = (kHeld + slab) * kBoxElements + i % 8 * 8;
-      const std::uint16_t* const from = query(work, r);
+      const std::uint16_t* const from = query(args, work, r);
       const bool is_there = from != nullptr && element < args.d_qk;
       copy_16(shared_address(shared.q[slab]) + r * 128 + (i % 8 ^ (r % 8)) * 16,
               is_there ? from + element : args.q, is_there ? 16 : 0);
     }
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      const std::uint16_t* const from = query(work, row + 8 * r);
+      const std::uint16_t* const from = query(args, work, row + 8 * r);
 #pragma unroll
       for (int i = 0; i < kHeld * 8; ++i) {
         const auto* const pair =
@@ -67,21 +55,6 @@ struct Scorer {
     wait_for_copies();
     fence_async_proxy();
     sync_threads(kScores, kGroup);
-  }
-
-  __device__ void begin(const Work& work) {
-    const Part& part = work.part;
-    const auto visible_end = [&](int r) {
-      const int behind = args.causal ? part.query_len - 1 - r / part.heads : 0;
-      return min(part.context_len - behind, part.token_end) - part.token_begin;
-    };
-    const int first = part.row_begin + work.row_begin;
-    for (int i = 0; i < 2; ++i) {
-      m.of[i] = -INFINITY;
-      l.of[i] = 0;
-      visible[i] = visible_end(first + min(row + 8 * i, work.rows - 1));
-    }
-    all_visible = visible_end(first);
   }
 
   __device__ void compute_scores(float (&s)[32], const Place& place) {
@@ -112,49 +85,19 @@ struct Scorer {
     pin(s);
   }
 
-  /// Turns scores of tile `tile` into weights 2^(s - m), where m becomes the maximum with theirs.
-  /// Returns what to scale earlier sums by. `heavy` says which rows have a weight that is more than
-  /// kHeavy of their sum so far.
-  __device__ RowPair take_softmax(float (&s)[32], int tile, bool (&heavy)[2]) {
-    if ((tile + 1) * kTokens > all_visible) {
-#pragma unroll
-      for (int i = 0; i < 32; ++i) {
-        const int column = tile * kTokens + i / 4 * 8 + lane % 4 * 2 + i % 2;
-        if (column >= visible[i / 2 % 2]) s[i] = -INFINITY;
-      }
-    }
+  /// Turns scores of tile `tile` into weights. Returns what to scale earlier sums by. `heavy` says
+  /// which rows have a weight that is more than kHeavy of their sum so far.
+  __device__ RowPair take_softmax(RowState& rows, float (&s)[32], int tile, bool (&heavy)[2]) {
+    rows.hide(s, tile);
     RowPair scale;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      float most = s[2 * r];
-#pragma unroll
-      for (int i = 2 * r; i < 32; i += 4) most = fmaxf(most, fmaxf(s[i], s[i + 1]));
-      most = max_of_row(most) * args.scale_log2;
-      const float found = fmaxf(m.of[r], most);
-      const float base = found == -INFINITY ? 0 : found;
-      float sum = 0;
-#pragma unroll
-      for (int i = 2 * r; i < 32; i += 4) {
-        s[i] = exp2_fast(fmaf(s[i], args.scale_log2, -base));
-        s[i + 1] = exp2_fast(fmaf(s[i + 1], args.scale_log2, -base));
-        sum += s[i] + s[i + 1];
-      }
-      scale.of[r] = exp2_fast(m.of[r] - base);
-      m.of[r] = found;
-      l.of[r] = l.of[r] * scale.of[r] + sum;
-      heavy[r] = args.exact && exp2_fast(most - base) > kHeavy * sum_of_row(l.of[r]);
+      float most;
+      scale.of[r] = rows.take_row(s, r, args.scale_log2, most);
+      const float heaviest = exp2_fast(most - RowState::base_of(rows.m.of[r]));
+      heavy[r] = heaviest > kHeavy * sum_of_row(rows.l.of[r]);
     }
     return scale;
-  }
-
-  /// Over the four threads that share a row.
-  static __device__ float max_of_row(float x) {
-    x = fmaxf(x, __shfl_xor_sync(~0U, x, 1));
-    return fmaxf(x, __shfl_xor_sync(~0U, x, 2));
-  }
-  static __device__ float sum_of_row(float x) {
-    x += __shfl_xor_sync(~0U, x, 1);
-    return x + __shfl_xor_sync(~0U, x, 2);
   }
 
   /// Writes weights as an A operand of the products with values.
@@ -181,13 +124,12 @@ struct Scorer {
   }
 
   /// Maxima and sums of the part, for the value groups.
-  __device__ void share_sums(int stage) {
+  __device__ void share_sums(const RowState& rows, int stage) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      const float sum = sum_of_row(l.of[r]);
+      const float sum = sum_of_row(rows.l.of[r]);
       if (lane % 4 == 0) {
-        // A NaN is no maximum: the sum alone tells.
-        shared.m[stage][row + 8 * r] = m.of[r] == -INFINITY && sum != 0 ? NAN : m.of[r];
+        shared.m[stage][row + 8 * r] = RowState::maximum_of(rows.m.of[r], sum);
         shared.l[stage][row + 8 * r] = sum;
       }
     }
@@ -205,21 +147,21 @@ struct Scorer {
       if (work.part.q != loaded_q || work.part.row_begin != loaded_row) load_queries(work);
       loaded_q = work.part.q;
       loaded_row = work.part.row_begin;
-      begin(work);
+      RowState rows(args, work, row);
       for (int tile = 0; tile < work.tiles; ++tile, place.advance()) {
         const int stage = place.values.stage;
         float s[32];
         compute_scores(s, place);
         bool heavy[2];
-        const RowPair scale = take_softmax(s, tile, heavy);
+        const RowPair scale = take_softmax(rows, s, tile, heavy);
         write_weights(s, place);
         if (lane % 4 == 0) {
           shared.scale[stage][row] = scale.of[0];
           shared.scale[stage][row + 8] = scale.of[1];
         }
-        const bool has_rest = args.exact && any_of_threads(kScores, kGroup, heavy[0] || heavy[1]);
+        const bool has_rest = any_of_threads(kScores, kGroup, heavy[0] || heavy[1]);
         if (thread == 0) shared.has_rest[stage] = has_rest;
-        if (tile == work.tiles - 1) share_sums(stage);
+        if (tile == work.tiles - 1) share_sums(rows, stage);
         arrive_as_warp(shared.weighted[stage]);
         if (has_rest) share_rest(s, heavy, place);
       }

@@ -210,11 +210,14 @@ struct Summer {
   }
 
   __device__ void copy_values(Loader& loader, int stage) {
-    loader.copy_next(half * kHalf, kHalf, shared.values[stage][half * kHalf],
-                     &shared.values_full[stage][half * kHalf]);
+    const int slab = lane < kHalf ? half * kHalf + lane : -1;
+    const int place = max(slab, 0);
+    loader.copy_next(slab, shared_address(shared.values[stage][place]),
+                     shared_address(&shared.values_full[stage][place]));
   }
   __device__ void copy_tail(Loader& loader, int stage) {
-    loader.copy_next(kSlabs - 1, 1, shared.tail[stage], &shared.tail_full[stage]);
+    loader.copy_next(lane == 0 ? kSlabs - 1 : -1, shared_address(shared.tail[stage]),
+                     shared_address(&shared.tail_full[stage]));
   }
 
   struct MergeBarrier {

@@ -100,6 +100,11 @@ __device__ __forceinline__ void fence_async_proxy() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
+/// The same for all memory, for what the copy engine reads or writes from now on.
+__device__ __forceinline__ void fence_async_proxy_all() {
+  asm volatile("fence.proxy.async;" ::: "memory");
+}
+
 /// Makes this thread's writes to global memory visible to the GPU before its later ones.
 __device__ __forceinline__ void fence_gpu() {
   asm volatile("fence.acq_rel.gpu;" ::: "memory");
@@ -164,6 +169,12 @@ __device__ __forceinline__ void store_shared(std::uint32_t address, uint4 value)
                "r"(value.y), "r"(value.z), "r"(value.w)
                : "memory");
 }
+/// Four 8x8 matrices of 16-bit elements: lane i gives the address of a row of 16 bytes.
+__device__ __forceinline__ void store_matrices(std::uint32_t address, const std::uint32_t (&x)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address),
+               "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3])
+               : "memory");
+}
 /// Four 8x8 matrices of 16-bit elements, transposed: lane i gives the address of a row of 16 bytes.
 __device__ __forceinline__ void store_matrices_transposed(std::uint32_t address, std::uint32_t a,
                                                           std::uint32_t b, std::uint32_t c,
@@ -176,13 +187,17 @@ __device__ __forceinline__ void store_matrices_transposed(std::uint32_t address,
 
 // Copies.
 
+/// A policy for L2: what is read is the first to go. Keys are read once, or by blocks that do so at
+/// nearly the same time.
+constexpr std::uint64_t kEvictFirst = 0x12F0000000000000;
+
 /// Box at (x, y, z, w) of `map` to shared memory; `barrier` is told the bytes.
 __device__ __forceinline__ void copy_box(std::uint32_t to, const CUtensorMap* map,
                                          std::uint32_t barrier, int x, int y, int z, int w) {
   asm volatile(
       "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
-      " [%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(to),
-      "l"(map), "r"(barrier), "r"(x), "r"(y), "r"(z), "r"(w)
+      ".L2::cache_hint [%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(to),
+      "l"(map), "r"(barrier), "r"(x), "r"(y), "r"(z), "r"(w), "l"(kEvictFirst)
       : "memory");
 }
 
@@ -190,9 +205,20 @@ __device__ __forceinline__ void load_box(std::uint32_t destination, const CUtens
                                          std::uint32_t barrier, int slot, int column, int kv_head,
                                          int page) {
   asm volatile(
-      "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
-      "[%0], [%1, {%3, %4, %5, %6, %7}], [%2];" ::"r"(destination),
-      "l"(map), "r"(barrier), "r"(0), "r"(slot), "r"(column), "r"(kv_head), "r"(page)
+      "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      ".L2::cache_hint [%0], [%1, {%3, %4, %5, %6, %7}], [%2], %8;" ::"r"(destination),
+      "l"(map), "r"(barrier), "r"(0), "r"(slot), "r"(column), "r"(kv_head), "r"(page),
+      "l"(kEvictFirst)
+      : "memory");
+}
+
+/// `bytes`, a multiple of 16, from global to shared memory; `barrier` is told the bytes.
+__device__ __forceinline__ void copy_bytes(std::uint32_t to, const void* from, std::uint32_t bytes,
+                                           std::uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(to),
+      "l"(from), "r"(bytes), "r"(barrier)
       : "memory");
 }
 
@@ -230,6 +256,19 @@ __device__ __forceinline__ void take_registers() {
 template <int kRegisters>
 __device__ __forceinline__ void give_registers() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+/// threadIdx.x, of which the compiler computes nothing ahead of time.
+__device__ __forceinline__ int late_thread_index() {
+  int thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+  return thread;
+}
+
+/// `x`, of which the compiler keeps nothing that it computed elsewhere.
+__device__ __forceinline__ std::uint32_t computed_here(std::uint32_t x) {
+  asm volatile("" : "+r"(x));
+  return x;
 }
 
 /// True in one lane; the compiler knows that it is one.
