@@ -19,6 +19,7 @@ Command add_decode(CLI::App& app);
 Command add_generate(CLI::App& app);
 Command add_inspect(CLI::App& app);
 Command add_make_batch(CLI::App& app);
+Command add_perplexity(CLI::App& app);
 Command add_plan(CLI::App& app);
 Command add_verify(CLI::App& app);
 

@@ -43,6 +43,7 @@ ExitCode dispatch(const mla::dist::Communicator& comm, int argc, char** argv) {
   commands["make-batch"] = mla::launch::add_make_batch(app);
   commands["generate"] = mla::launch::add_generate(app);
   commands["inspect"] = mla::launch::add_inspect(app);
+  commands["perplexity"] = mla::launch::add_perplexity(app);
   commands["plan"] = mla::launch::add_plan(app);
   commands["verify"] = mla::launch::add_verify(app);
 

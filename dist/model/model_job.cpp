@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstring>
+#include <exception>
 #include <limits>
 #include <type_traits>
 
@@ -121,10 +122,27 @@ Order unpack(std::span<const std::byte> bytes) {
 
 }  // namespace
 
+void ModelJob::run(const std::function<void()>& work) {
+  std::exception_ptr failure;
+  if (world_.rank() == 0) {
+    try {
+      work();
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    stop();
+  } else {
+    follow();
+  }
+  world_.on_root([&] {
+    if (failure) std::rethrow_exception(failure);
+  });
+}
+
 std::vector<RowChoice> ModelJob::step(const StepBatch& batch, std::span<const RowRequest> rows) {
   std::vector<std::byte> bytes = pack(batch, rows);
   world_.broadcast(bytes);
-  return run(batch, rows);
+  return compute(batch, rows);
 }
 
 void ModelJob::stop() {
@@ -139,14 +157,14 @@ void ModelJob::follow() {
     const Order order = unpack(bytes);
     if (order.stop) return;
     try {
-      run(order.batch, order.rows);
+      compute(order.batch, order.rows);
     } catch (const InvalidArgument&) {
       // Rank 0 throws the same, and decides what to do about it.
     }
   }
 }
 
-std::vector<RowChoice> ModelJob::run(const StepBatch& batch, std::span<const RowRequest> rows) {
+std::vector<RowChoice> ModelJob::compute(const StepBatch& batch, std::span<const RowRequest> rows) {
   model_.step(batch);
   if (std::all_of(rows.begin(), rows.end(), [](const RowRequest& row) { return row.is_plain(); })) {
     std::vector<RowChoice> choices;

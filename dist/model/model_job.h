@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -35,8 +36,8 @@ struct RowChoice {
 
 /// A model that does on all ranks what rank 0 says.
 ///
-///   rank 0         step(...)  step(...)  ...  stop()
-///   other ranks    follow() ----------------------->
+///   rank 0         run(work):  step(...)  step(...)  ...
+///   other ranks    run(work):  --------------------->    they follow, and do not call `work`
 ///
 /// Rank 0 knows sequences, pages and sampling parameters; the others are sent what a step needs.
 /// Rows of logits are shared by the ranks, each of which chooses the tokens of its own.
@@ -45,19 +46,19 @@ class ModelJob {
   /// Both must outlive it.
   ModelJob(const Communicator& world, Model& model) : world_(world), model_(model) {}
 
+  /// Rank 0 does `work`, the others follow its steps until it is over. Collective.
+  /// @throws CollectiveError on all ranks if `work` throws
+  void run(const std::function<void()>& work);
+
   /// Computes `batch` and chooses a token for every row of logits, `rows` of them in the batch's
-  /// order. On rank 0, while the others follow.
-  /// @throws InvalidArgument as Model::step does; the followers go on following.
+  /// order. On rank 0, within `work`.
+  /// @throws InvalidArgument as Model::step does
   std::vector<RowChoice> step(const StepBatch& batch, std::span<const RowRequest> rows);
 
-  /// Lets the others go. On rank 0.
-  void stop();
-
-  /// Does what rank 0 says until it stops. On the other ranks.
-  void follow();
-
  private:
-  std::vector<RowChoice> run(const StepBatch& batch, std::span<const RowRequest> rows);
+  void stop();
+  void follow();
+  std::vector<RowChoice> compute(const StepBatch& batch, std::span<const RowRequest> rows);
   std::vector<RowChoice> choose_own(std::span<const RowRequest> rows);
   RowChoice choose(const RowRequest& row, std::span<const float> logits);
   std::span<const float> allowed(const RowRequest& row, std::span<const float> logits);

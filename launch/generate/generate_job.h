@@ -6,32 +6,22 @@
 
 #include "core/error.h"
 #include "dist/communicator.h"
+#include "launch/generate/loaded_model.h"
 #include "proto/completions.h"
 
 namespace mla::launch {
 
 /// What `meshmla generate` was asked for.
 struct GenerateOptions {
-  std::string model;                 ///< a folder; with made-up weights also the name of a preset
-  std::string load_format = "auto";  ///< "auto": the folder's weights; "dummy": made up
-  std::string dummy_dtype = "bf16";  ///< of made-up weights: bf16, fp16, fp32 or fp8
-  std::int64_t layers = 0;           ///< 0: all
+  ModelSettings model;
 
   std::filesystem::path requests;  ///< .jsonl or .txt; empty: `prompt`
   std::filesystem::path output;
   std::string prompt;
   bool chat = false;                  ///< the prompt is a user's message
   proto::CompletionRequest defaults;  ///< of requests that do not say otherwise
-  std::uint64_t seed = 0;
 
-  std::string sharding = "auto";
-  std::string backend = "auto";
-  std::string kv_dtype = "fp32";
-  int threads = 0;  ///< per rank; 0: as `choose_threads` says
   std::int64_t max_running = 64;
-  std::int64_t max_step_tokens = 512;
-  std::int64_t max_context = 0;   ///< 0: the model's
-  std::int64_t cache_tokens = 0;  ///< of each group of ranks; 0: enough for `max_running`
   bool share_prefixes = true;
   bool quiet = false;
 };

@@ -1,5 +1,6 @@
 // What a person sees of `meshmla generate`, with the demo model.
 
+#include <cstdio>
 #include <string>
 #include <vector>
 
@@ -93,6 +94,7 @@ TEST_F(Generate, GivesTheSameBytesForAnyRanksShardingAndBatch) {
   EXPECT_EQ(answers(2, "--max-step-tokens 9 --max-running 6"), alone);
   EXPECT_EQ(answers(3, "--sharding requests --max-running 6"), alone);
   EXPECT_EQ(answers(4, "--sharding groups:2"), alone);
+  EXPECT_EQ(answers(2, "--sharding kv --max-context 1100"), alone);
   EXPECT_EQ(answers(5, "--cache-tokens 192 --max-context 190"), alone) << "with preemption";
 }
 
@@ -124,6 +126,22 @@ TEST_F(Generate, RefusesWhatIsNoModelInOneLine) {
   EXPECT_EQ(result.exit_code, 3);
   ASSERT_EQ(result.errors.size(), 1U);
   EXPECT_THAT(result.errors[0], HasSubstr("config.json"));
+}
+
+TEST_F(Generate, AgreesWithTransformersAboutThePerplexityOfAText) {
+  const json golden = json::parse(read_file(kModel + "/perplexity.json"));
+  write_file(folder_ / "text", golden["text"].get<std::string>());
+  for (const int ranks : {1, 3}) {
+    const CommandResult result =
+        run_meshmla(ranks, "perplexity " + kModel + " " + folder_ / "text");
+    EXPECT_EQ(result.exit_code, 0) << testing::PrintToString(result.errors);
+    double perplexity = 0;
+    int tokens = 0;
+    ASSERT_EQ(std::sscanf(result.output.c_str(), "perplexity %lf over %d", &perplexity, &tokens),
+              2);
+    EXPECT_EQ(tokens, golden["predicted_tokens"].get<int>());
+    EXPECT_NEAR(perplexity, golden["perplexity"].get<double>(), 5e-4);
+  }
 }
 
 TEST_F(Generate, MakesWeightsUpForExperiments) {
