@@ -17,10 +17,11 @@ using nlohmann::json;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-const std::filesystem::path kDemo = std::filesystem::path(MLA_SOURCE_DIR) / "launch/demo/model";
+const std::filesystem::path kDemoModel =
+    std::filesystem::path(MLA_SOURCE_DIR) / "launch/demo/model";
 
 const Tokenizer& demo() {
-  static const Tokenizer tokenizer(read_tokenizer(kDemo));
+  static const Tokenizer tokenizer(read_tokenizer(kDemoModel));
   return tokenizer;
 }
 
@@ -48,7 +49,7 @@ void expect_cases(const Tokenizer& tokenizer, const json& cases, AddSpecial add_
 
 TEST(Tokenizer, AgreesWithTransformersOnTheDemoModel) {
   MLA_SKIP_WITHOUT_PCRE2();
-  const json golden = read_json(kDemo / "golden.json");
+  const json golden = read_json(kDemoModel / "golden.json");
   expect_cases(demo(), golden["tokenizer"], AddSpecial::kNo);
   for (const json& example : golden["greedy"]) {
     EXPECT_EQ(demo().encode(example["prompt"].get<std::string>(), AddSpecial::kYes),
@@ -61,7 +62,7 @@ TEST(Tokenizer, AgreesWithHuggingFaceOnEveryKind) {
   const std::filesystem::path source = MLA_SOURCE_DIR;
   for (const json& kind : read_json(source / "tests/data/tokenizer/golden.json")) {
     SCOPED_TRACE(kind["name"].get<std::string>());
-    json spec = read_json(kDemo / "tokenizer.json");
+    json spec = read_json(kDemoModel / "tokenizer.json");
     if (kind.contains("tokenizer")) spec = kind["tokenizer"];
     if (kind.contains("merge_patch")) spec.merge_patch(kind["merge_patch"]);
     const TempDir folder;
