@@ -33,6 +33,11 @@ struct GenerateOptions {
   std::int64_t max_context = 0;   ///< 0: the model's
   std::int64_t cache_tokens = 0;  ///< of each group of ranks; 0: enough for `max_running`
   bool share_prefixes = true;
+
+  double timeout_seconds = 300;  ///< without progress on any rank; 0: no limit
+  bool resume = false;           ///< go on from the journals of earlier runs
+  bool restart = false;          ///< discard them
+  double max_hours = 0;          ///< stop in time to take no longer; 0: no limit
   bool quiet = false;
 };
 
