@@ -4,8 +4,8 @@
 #include <array>
 #include <cstring>
 #include <span>
+#include <string>
 #include <utility>
-#include <vector>
 
 #include <spdlog/spdlog.h>
 
@@ -64,6 +64,7 @@ void AnswerJournal::read(std::size_t file) {
     const Answer answer = decode(*record, reader.record_name(offset));
     places_[answer.request] = {file, offset, answer.failed};
     offset = reader.valid_bytes();
+    ++dist::activity().calls;  // so that many answers are not taken for a job that hangs
   }
   if (const std::string warning = reader.tail_warning(); !warning.empty()) {
     spdlog::warn("{}", warning);
@@ -98,7 +99,7 @@ void AnswerJournal::write_output() {
     if (!reader || reader->path() != path) reader.emplace(path);
     const auto record = reader->read_at(place.offset);
     output.write(decode(record, reader->record_name(place.offset)).line);
-    ++dist::activity().calls;  // so that a long merge is not taken for a job that hangs
+    ++dist::activity().calls;
   }
   output.commit();
   writer_.reset();

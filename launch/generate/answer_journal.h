@@ -2,10 +2,11 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <iterator>
 #include <map>
 #include <optional>
-#include <string>
 #include <string_view>
+#include <vector>
 
 #include "proto/journal_files.h"
 #include "proto/record_log.h"

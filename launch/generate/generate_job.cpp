@@ -111,8 +111,9 @@ ExitCode finish(const RootContext& context, std::int64_t answered, std::int64_t 
 
 /// What rank 0 does while the others follow.
 ExitCode generate(const RootContext& context, dist::ModelJob& model) {
-  const auto& [options, config, model_options, tools, requests, stop_request, watch, journal] =
-      context;
+  const GenerateOptions& options = context.options;
+  const dist::ModelOptions& model_options = context.model_options;
+  AnswerJournal* const journal = context.journal;
   Scheduler scheduler({.groups = model_options.sharding.groups(),
                        .pages_per_group = model_options.limits.num_pages,
                        .page_tokens = dist::kPageTokens,
@@ -123,9 +124,9 @@ ExitCode generate(const RootContext& context, dist::ModelJob& model) {
   std::int64_t answered = journal != nullptr ? journal->size() : 0;
   std::int64_t failed = journal != nullptr ? journal->num_failed() : 0;
   StopRule rule(context);
-  GenerationProgress progress(requests.size, !options.quiet && journal != nullptr);
-  Generation generation(config, tools, requests, job,
-                        {.max_context = context_of(options, config), .seed = options.seed},
+  GenerationProgress progress(context.requests.size, !options.quiet && journal != nullptr);
+  Generation generation(context.config, context.tools, context.requests, job,
+                        {.max_context = context_of(options, context.config), .seed = options.seed},
                         scheduler, model,
                         {.answer =
                              [&](std::int64_t request, std::string_view line, bool has_failed) {

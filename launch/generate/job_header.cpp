@@ -1,8 +1,11 @@
 #include "launch/generate/job_header.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <filesystem>
 #include <set>
 #include <span>
+#include <string>
 #include <string_view>
 #include <system_error>
 
