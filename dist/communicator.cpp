@@ -135,6 +135,7 @@ std::vector<std::vector<std::byte>> Communicator::gather(std::span<const std::by
   std::exclusive_scan(sizes.begin(), sizes.end(), offsets.begin(), 0);
   std::vector<std::byte> all(rank_ == 0 ? static_cast<std::size_t>(offsets.back() + sizes.back())
                                         : 0);
+  const Waiting waiting;
   check_mpi(MPI_Gatherv(mine.data(), size, MPI_BYTE, all.data(), sizes.data(), offsets.data(),
                         MPI_BYTE, 0, comm_),
             "MPI_Gatherv");

@@ -13,8 +13,22 @@ void add_request_options(CLI::App* cmd, GenerateOptions& options) {
       "Requests: .jsonl in OpenAI's batch format, or .txt with a prompt on each line");
   auto* prompt = cmd->add_option("--prompt", options.prompt, "One prompt, answered on the terminal")
                      ->excludes(requests);
-  cmd->add_option("-o,--output", options.output, "Answers to write, a JSON line for each request")
-      ->needs(requests);
+  auto* output = cmd->add_option("-o,--output", options.output,
+                                 "Answers to write, a JSON line for each request")
+                     ->needs(requests);
+  requests->needs(output);
+  auto* resume =
+      cmd->add_flag("--resume", options.resume,
+                    "Go on from the answers that an earlier run of this job left in journals "
+                    "beside the output, if any")
+          ->needs(output);
+  cmd->add_flag("--restart", options.restart, "Discard them and begin anew")
+      ->needs(output)
+      ->excludes(resume);
+  cmd->add_option("--max-hours", options.max_hours,
+                  "Stop in time to take no longer; --resume goes on (exit 75)")
+      ->check(CLI::PositiveNumber)
+      ->envname("MESHMLA_MAX_HOURS");
   cmd->add_flag("--chat", options.chat, "The prompt is a user's message to a chat model")
       ->needs(prompt);
   cmd->add_option("--max-tokens", options.defaults.stop.max_tokens,
@@ -40,6 +54,11 @@ void add_running_options(CLI::App* cmd, GenerateOptions& options) {
       ->capture_default_str();
   cmd->add_flag("!--no-prefix-sharing", options.share_prefixes,
                 "Compute beginnings that requests have in common for each of them");
+  cmd->add_option("--timeout", options.timeout_seconds,
+                  "Give up (exit 6) after so many seconds without progress on any rank; 0: never")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->envname("MESHMLA_TIMEOUT");
   cmd->add_flag("-q,--quiet", options.quiet, "Print text and errors only");
 }
 

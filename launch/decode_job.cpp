@@ -1,6 +1,7 @@
 #include "launch/decode_job.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <limits>
 #include <optional>
 
@@ -153,7 +154,9 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
   StepPlan plan(batch, journals.requests_left(), comm.size(), placement.threads,
                 options.step_seconds);
   const auto num_requests = static_cast<std::int64_t>(batch.requests.size());
-  if (talks) print_resumed(num_requests - plan.requests_left(), num_requests, options);
+  if (talks && options.resume) {
+    print_resumed(stdout, num_requests - plan.requests_left(), num_requests);
+  }
   const std::vector<Partition> steps =
       decode_steps({comm, options, batch, *backend, mode, exchange, threads, gpus.gpu},
                    stop_request, job_watch, plan, journals, talks, mine);

@@ -10,15 +10,12 @@
 #include "core/error.h"
 #include "dist/activity.h"
 #include "kernels/backend.h"
+#include "launch/earlier_journals.h"
 #include "proto/batch_file.h"
 #include "proto/journal_index.h"
 
 namespace mla::launch {
 namespace {
-
-// A crash of the machine loses what was computed in this time; a crash of the job loses nothing.
-constexpr std::chrono::seconds kSyncInterval{5};
-constexpr std::int64_t kSyncBytes = 64 << 20;
 
 /// What the bits of results depend on, beside the input.
 std::string settings_of(const Batch& batch, const DecodeOptions& options,
@@ -41,10 +38,7 @@ void broadcast(const dist::Communicator& comm, Container& elements) {
 
 JobJournals::JobJournals(const dist::Communicator& comm, const LoadedBatch& loaded,
                          const DecodeOptions& options, std::string_view backend)
-    : comm_(comm),
-      loaded_(loaded),
-      options_(options),
-      synced_at_(std::chrono::steady_clock::now()) {
+    : comm_(comm), loaded_(loaded), options_(options) {
   comm.on_root([&] {
     header_ = {.input_hash = proto::hash_of_input(loaded.batch, options.batch.parent_path()),
                .settings = settings_of(loaded.batch, options, backend)};
@@ -57,18 +51,10 @@ JobJournals::JobJournals(const dist::Communicator& comm, const LoadedBatch& load
 }
 
 void JobJournals::read_earlier_runs() {
-  const std::vector<proto::JournalFile> files = proto::find_journals(options_.output);
-  if (options_.restart) {
-    proto::remove_journals(files, options_.output);
-  } else if (!files.empty() && !options_.resume) {
-    throw InvalidArgument("journal '" + files.front().path.string() + "'",
-                          "left by an earlier run that did not finish",
-                          "--resume to go on from it, or --restart to discard it");
-  } else {
-    run_ = proto::next_run(files);
-  }
-  const proto::JournalIndex index(
-      loaded_.batch, options_.restart ? std::vector<proto::JournalFile>() : files, header_);
+  const std::vector<proto::JournalFile> files =
+      earlier_journals(options_.output, options_.resume, options_.restart);
+  run_ = proto::next_run(files);
+  const proto::JournalIndex index(loaded_.batch, files, header_);
   for (const std::string& warning : index.warnings()) spdlog::warn("{}", warning);
   for (std::size_t i = 0; i < loaded_.batch.requests.size(); ++i) {
     const auto request = static_cast<std::int64_t>(i);
@@ -92,10 +78,7 @@ void JobJournals::append(const std::vector<ResultSlice>& slices) {
     journal_.emplace(proto::journal_of(options_.output, run_, comm_.rank()).path, header_);
   }
   for (const ResultSlice& slice : slices) journal_->append(slice);
-  const auto now = std::chrono::steady_clock::now();
-  if (now - synced_at_ < kSyncInterval && journal_->unsynced_bytes() < kSyncBytes) return;
-  journal_->sync();
-  synced_at_ = std::chrono::steady_clock::now();
+  journal_->sync_when_due();
 }
 
 void JobJournals::check() const {

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <exception>
 #include <optional>
@@ -54,7 +53,6 @@ class JobJournals {
   int run_ = 1;
   std::vector<std::int64_t> requests_left_;
   std::optional<proto::JournalWriter> journal_;  // made for the first result
-  std::chrono::steady_clock::time_point synced_at_;
   std::exception_ptr failure_;
 };
 

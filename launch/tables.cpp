@@ -72,8 +72,8 @@ std::string balance_text(const Batch& batch, const std::vector<RankLoad>& loads)
       static_cast<double>(partials) / requests, bytes_text(bytes));
 }
 
-void print_resumed(std::int64_t finished, std::int64_t requests, const DecodeOptions& options) {
-  if (options.resume) fmt::print("resume   {} of {} requests are done\n", finished, requests);
+void print_resumed(std::FILE* to, std::int64_t finished, std::int64_t requests) {
+  fmt::print(to, "resume   {} of {} requests are done\n", finished, requests);
 }
 
 void print_report(const Batch& batch, const DecodeReport& report) {

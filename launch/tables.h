@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdio>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,8 +27,8 @@ void print_gpus(const GpuPlacement& gpus);
 /// What a partition means: balance, pieces and partials per request, bytes on the wire.
 std::string balance_text(const Batch& batch, const std::vector<RankLoad>& loads);
 
-/// How many of the requests earlier runs have finished; nothing unless the job is resumed.
-void print_resumed(std::int64_t finished, std::int64_t requests, const DecodeOptions& options);
+/// How many of the requests earlier runs of a job that is resumed have finished.
+void print_resumed(std::FILE* to, std::int64_t finished, std::int64_t requests);
 
 /// The closing lines of a decode.
 void print_report(const Batch& batch, const DecodeReport& report);

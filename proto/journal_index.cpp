@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <sstream>
 #include <tuple>
 
 #include "core/error.h"
@@ -12,30 +11,6 @@ namespace mla::proto {
 namespace {
 
 constexpr std::size_t kMaxOpenFiles = 64;
-
-std::string name_of(const JournalFile& file) {
-  return "journal '" + file.path.string() + "'";
-}
-
-/// The parts of "a: 1, b: 2".
-std::vector<std::string> parts_of(const std::string& settings) {
-  std::vector<std::string> parts;
-  std::istringstream stream(settings);
-  for (std::string part; std::getline(stream >> std::ws, part, ',');) parts.push_back(part);
-  return parts;
-}
-
-/// Names the first setting that differs.
-void check_settings(const JournalFile& file, const std::string& found,
-                    const std::string& expected) {
-  const std::vector<std::string> theirs = parts_of(found);
-  const std::vector<std::string> ours = parts_of(expected);
-  for (std::size_t i = 0; i < std::min(theirs.size(), ours.size()); ++i) {
-    if (theirs[i] != ours[i])
-      throw FormatError(name_of(file), "of a job with " + theirs[i], ours[i]);
-  }
-  if (found != expected) throw FormatError(name_of(file), "of a job with " + found, expected);
-}
 
 /// Copies the heads of `slice` to their places among all heads.
 void place(const ResultSlice& slice, std::int64_t row_bytes, Result& result) {
@@ -61,25 +36,17 @@ JournalIndex::JournalIndex(const Batch& batch, std::vector<JournalFile> files,
 }
 
 void JournalIndex::add_file(std::int64_t file, const JournalHeader& header) {
-  const JournalFile& journal = files_[file];
-  JournalReader reader(journal.path);
-  if (const auto& found = reader.header()) {
-    check_settings(journal, found->settings, header.settings);
-    if (found->input_hash != header.input_hash) {
-      throw FormatError(name_of(journal), "of another batch, or of files that have changed since",
-                        "this batch");
-    }
-  }
-  std::int64_t offset = reader.valid_bytes();
+  JournalReader reader(files_[file].path);
+  const RecordReader& records = reader.records();
+  if (records.header()) check_same_job(records.path(), *records.header(), header, "batch");
+  std::int64_t offset = records.valid_bytes();
   while (const auto slice = reader.next()) {
     check_slice(*slice, file);
     slices_.push_back({slice->request, slice->heads, file, offset});
-    offset = reader.valid_bytes();
+    offset = records.valid_bytes();
   }
-  if (offset < reader.file_bytes()) {
-    warnings_.push_back(name_of(journal) + ": its last " +
-                        std::to_string(reader.file_bytes() - offset) +
-                        " bytes are no whole record and are not used");
+  if (const std::string warning = records.tail_warning(); !warning.empty()) {
+    warnings_.push_back(warning);
   }
 }
 
@@ -96,7 +63,7 @@ void JournalIndex::check_slice(const ResultSlice& slice, std::int64_t file) cons
       return;
     }
   }
-  throw FormatError(name_of(files_[file]),
+  throw FormatError(journal_name(files_[file].path),
                     "a record of request " + std::to_string(slice.request) + ", heads " +
                         std::to_string(slice.heads.begin) + " to " +
                         std::to_string(slice.heads.end),

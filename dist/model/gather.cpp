@@ -4,6 +4,8 @@
 #include <limits>
 #include <string>
 
+#include "dist/activity.h"
+
 namespace mla::dist {
 namespace {
 
@@ -95,6 +97,7 @@ void ColumnGather::receive(std::int64_t rows) {
 void gather_rows(const Communicator& comm, std::span<const std::int64_t> counts,
                  std::int64_t row_floats, const float* mine, float* all) {
   const MpiCounts sizes(counts, row_floats);
+  const Waiting waiting;
   check_mpi(MPI_Allgatherv(mine, sizes.counts[comm.rank()], MPI_FLOAT, all, sizes.counts.data(),
                            sizes.offsets.data(), MPI_FLOAT, comm.handle()),
             "MPI_Allgatherv");
@@ -105,6 +108,7 @@ void exchange_floats(const Communicator& comm, std::span<const std::int64_t> sen
                      float* received) {
   const MpiCounts sent(send_counts, 1);
   const MpiCounts got(receive_counts, 1);
+  const Waiting waiting;
   check_mpi(MPI_Alltoallv(send, sent.counts.data(), sent.offsets.data(), MPI_FLOAT, received,
                           got.counts.data(), got.offsets.data(), MPI_FLOAT, comm.handle()),
             "MPI_Alltoallv");

@@ -23,6 +23,11 @@ struct GenerateOptions {
 
   std::int64_t max_running = 64;
   bool share_prefixes = true;
+
+  double timeout_seconds = 300;  ///< without progress on any rank; 0: no limit
+  bool resume = false;           ///< go on from the journals of earlier runs
+  bool restart = false;          ///< discard them
+  double max_hours = 0;          ///< stop in time to take no longer; 0: no limit
   bool quiet = false;
 };
 

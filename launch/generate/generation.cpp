@@ -46,7 +46,7 @@ void Generation::admit(const std::function<bool(std::int64_t request)>& is_answe
     } catch (const proto::RequestError& error) {
       ++stats_.answered;
       ++stats_.failed;
-      callbacks_.answer(index, proto::error_line(index, line.custom_id, error));
+      callbacks_.answer(index, proto::error_line(index, line.custom_id, error), true);
     }
   }
 }
@@ -142,7 +142,7 @@ void Generation::take(std::int64_t index, const dist::RowChoice& choice) {
   ++stats_.answered;
   scheduler_.remove(index);
   active_.erase(index);
-  callbacks_.answer(index, std::move(line));
+  callbacks_.answer(index, line, choice.failed);
 }
 
 }  // namespace mla::launch

@@ -108,14 +108,18 @@ TextTools open_text_tools(const ModelSettings& settings) {
 }
 
 LoadedModel::LoadedModel(const dist::Communicator& comm, const ModelSettings& settings,
-                         std::int64_t running, std::int64_t rows, int threads) {
+                         std::int64_t running, std::int64_t rows, int threads)
+    : comm_(comm) {
   comm.together([&] {
     config_ = read_config(settings);
     weights_ = read_weights(config_, settings);
   });
   options_ = plan_options(comm, settings, config_, weights_, running, rows, threads);
-  model_.emplace(comm, config_, weights_, options_);
-  job_.emplace(comm, *model_);
+}
+
+void LoadedModel::prepare() {
+  model_.emplace(comm_, config_, weights_, options_);
+  job_.emplace(comm_, *model_);
 }
 
 std::string_view LoadedModel::backend_name() const {

@@ -34,7 +34,7 @@ struct ModelSettings {
 /// Tokenizer and chat template of the model's folder, if it has any.
 TextTools open_text_tools(const ModelSettings& settings);
 
-/// A model on all ranks, ready to compute.
+/// A model on all ranks of a job.
 class LoadedModel {
  public:
   /// Reads the model, and plans how the ranks share it and how large its cache is: for `running`
@@ -47,12 +47,18 @@ class LoadedModel {
   LoadedModel(const LoadedModel&) = delete;
   LoadedModel& operator=(const LoadedModel&) = delete;
 
+  /// Makes it ready to compute: reads this rank's part of the weights. Collective, once.
+  /// @throws CollectiveError for weights that are no numbers
+  void prepare();
+
   const ModelConfig& config() const { return config_; }
   const dist::ModelOptions& options() const { return options_; }
   std::string_view backend_name() const;
+  /// Once it is prepared.
   dist::ModelJob& job() { return *job_; }
 
  private:
+  const dist::Communicator& comm_;
   ModelConfig config_;
   ModelWeights weights_;
   dist::ModelOptions options_;

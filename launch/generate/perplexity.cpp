@@ -65,6 +65,7 @@ ExitCode run_perplexity(const dist::Communicator& comm, const PerplexityOptions&
   comm.on_root([&] { tokens = read_tokens(options); });
   constexpr std::int64_t kRows = 128;  // of logits in a step
   LoadedModel model(comm, options.model, 1, kRows, threads);
+  model.prepare();
   model.job().run([&] {
     const std::int64_t window = model.options().longest_context;
     Likelihood all;

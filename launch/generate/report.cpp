@@ -5,6 +5,8 @@
 #include <vector>
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
 
 namespace mla::launch {
 namespace {
@@ -46,6 +48,18 @@ void print_generation(const GenerationStats& stats, const Scheduler& scheduler) 
                  static_cast<double>(std::max<std::int64_t>(1, stats.decode_steps)),
              median(stats.first_token_seconds), stats.prompt_tokens, scheduler.shared_tokens(),
              scheduler.preemptions());
+}
+
+GenerationProgress::GenerationProgress(std::int64_t requests, bool enabled)
+    : requests_(requests), enabled_(enabled), interval_(isatty(STDERR_FILENO) != 0 ? 2 : 10) {}
+
+void GenerationProgress::report(std::int64_t answered, std::int64_t generated_tokens) {
+  const double seconds = watch_.seconds() - reported_at_;
+  if (!enabled_ || seconds < interval_) return;
+  spdlog::info("rank 0: {} of {} requests, {:.1f} tokens/s", answered, requests_,
+               rate(generated_tokens - reported_tokens_, seconds));
+  reported_at_ += seconds;
+  reported_tokens_ = generated_tokens;
 }
 
 void print_text(std::string_view text) {

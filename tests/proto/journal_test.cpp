@@ -40,15 +40,15 @@ TEST(Journal, GivesBackWhatWasAppended) {
   const TempDir folder;
   const auto offsets = write_three(folder / "j");
   JournalReader reader(folder / "j");
-  EXPECT_EQ(reader.header(), kJournalHeader);
+  EXPECT_EQ(reader.records().header(), kJournalHeader);
   for (std::size_t i = 0; i < 3; ++i) {
     const auto request = static_cast<std::int64_t>(i);
-    EXPECT_EQ(reader.valid_bytes(), offsets[i]);
+    EXPECT_EQ(reader.records().valid_bytes(), offsets[i]);
     EXPECT_EQ(reader.next(), slice(request));
     EXPECT_EQ(reader.read_at(offsets[i]), slice(request));
   }
   EXPECT_EQ(reader.next(), std::nullopt);
-  EXPECT_EQ(reader.valid_bytes(), reader.file_bytes());
+  EXPECT_EQ(reader.records().valid_bytes(), reader.records().file_bytes());
   EXPECT_THROW(reader.read_at(offsets[1] + 8), FormatError);
 }
 
@@ -61,12 +61,12 @@ TEST(Journal, EndsBeforeATornTail) {
     std::size_t intact = 0;
     while (offsets[intact + 1] <= size) ++intact;
     JournalReader reader(folder / "torn");
-    EXPECT_EQ(reader.header().has_value(), size >= offsets[0]) << size;
+    EXPECT_EQ(reader.records().header().has_value(), size >= offsets[0]) << size;
     for (std::size_t i = 0; i < intact; ++i) {
       EXPECT_EQ(reader.next(), slice(static_cast<std::int64_t>(i))) << size;
     }
     EXPECT_EQ(reader.next(), std::nullopt) << size;
-    EXPECT_EQ(reader.valid_bytes(), size < offsets[0] ? 0 : offsets[intact]) << size;
+    EXPECT_EQ(reader.records().valid_bytes(), size < offsets[0] ? 0 : offsets[intact]) << size;
   }
 }
 
@@ -77,7 +77,7 @@ TEST(Journal, TakesAZeroedTailForTorn) {
   JournalReader reader(folder / "j");
   while (reader.next()) {
   }
-  EXPECT_EQ(reader.valid_bytes(), offsets[3]);
+  EXPECT_EQ(reader.records().valid_bytes(), offsets[3]);
 }
 
 TEST(Journal, NeverGivesADamagedRecord) {
@@ -97,7 +97,7 @@ TEST(Journal, NeverGivesADamagedRecord) {
       while (auto next = reader.next()) read.push_back(std::move(*next));
       ASSERT_LT(read.size(), written.size()) << bit;
       ASSERT_TRUE(std::equal(read.begin(), read.end(), written.begin())) << bit;
-      ASSERT_LT(reader.valid_bytes(), reader.file_bytes()) << bit;
+      ASSERT_LT(reader.records().valid_bytes(), reader.records().file_bytes()) << bit;
     } catch (const FormatError&) {  // the header's
     }
   }
