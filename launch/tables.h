@@ -29,6 +29,10 @@ std::string balance_text(const Batch& batch, const std::vector<RankLoad>& loads)
 /// How many of the requests earlier runs have finished; nothing unless the job is resumed.
 void print_resumed(std::int64_t finished, std::int64_t requests, const DecodeOptions& options);
 
+/// What a start-up measurement found, and what the job will take if it is decoded in one step;
+/// nothing if the machine was not measured.
+void print_prediction(const CostModel& cost, const ShardMode& mode, const PredictedCost& seconds);
+
 /// The closing lines of a decode.
 void print_report(const Batch& batch, const DecodeReport& report);
 
