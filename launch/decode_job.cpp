@@ -171,22 +171,22 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
                 options.step_seconds);
   const auto num_requests = static_cast<std::int64_t>(batch.requests.size());
   if (talks) print_resumed(num_requests - plan.requests_left(), num_requests, options);
-  const dist::DecodeSettings settings{
+  dist::DecodeSettings settings{
       .compute = {.threads = threads, .gpu = gpus.gpu, .exact = options.combine == "exact"},
       .exchange = exchange};
-  CostModel cost;
   mine.seconds.calibrate = timed([&] {
-    cost =
+    settings.cost =
         calibrated_model(dist::calibrate(comm, batch, *backend, settings, kMinCalibratedSeconds));
   });
+  const CostModel& cost = settings.cost;
   if (talks && plan.requests_left() > 0) {
     const Partition all = make_partition(batch, journals.requests_left(), mode, comm.size(), cost);
     const auto loads = loads_of(batch, all, cost, CountPages::kNo);
     print_prediction(cost, all.mode, predicted_seconds(batch, loads, cost));
   }
   const std::vector<Partition> steps =
-      decode_steps({comm, options, batch, *backend, mode, settings, cost}, stop_request, job_watch,
-                   plan, journals, talks, mine);
+      decode_steps({comm, options, batch, *backend, mode, settings}, stop_request, job_watch, plan,
+                   journals, talks, mine);
   journals.sync();
   if (plan.requests_left() > 0) {
     if (comm.rank() == 0) {

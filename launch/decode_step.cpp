@@ -40,7 +40,7 @@ Partition decode_step(const DecodeContext& context, std::span<const std::int64_t
   dist::enter(dist::Phase::kPlan);
   Partition partition;
   measured.seconds.plan += timed([&] {
-    partition = make_partition(batch, requests, context.mode, comm.size(), context.cost);
+    partition = make_partition(batch, requests, context.mode, comm.size(), context.settings.cost);
   });
   const auto pieces = partition.pieces_of(comm.rank());
 

@@ -5,7 +5,6 @@
 #include <span>
 
 #include "core/batch.h"
-#include "core/cost_model.h"
 #include "core/partition.h"
 #include "dist/communicator.h"
 #include "dist/engine.h"
@@ -24,7 +23,6 @@ struct DecodeContext {
   const kernels::Backend& backend;
   ShardMode mode;
   dist::DecodeSettings settings;
-  CostModel cost;
 };
 
 /// What one rank measured, over all steps.

@@ -64,10 +64,13 @@ double flop_of(const Batch& batch) {
 class Candidate {
  public:
   Candidate(const dist::Communicator& comm, const Batch& batch, const kernels::Backend& backend,
-            const CostModel& cost, std::string_view mode, const dist::DecodeSettings& settings)
-      : partition_(make_partition(batch, parse_shard_mode(mode, comm.size()), comm.size(), cost)),
-        predicted_ms_(predicted_cost(batch, loads_of(batch, partition_, cost), cost).total() /
-                      cost.flop_per_second * 1e3),
+            std::string_view mode, const dist::DecodeSettings& settings)
+      : partition_(
+            make_partition(batch, parse_shard_mode(mode, comm.size()), comm.size(), settings.cost)),
+        predicted_ms_(
+            predicted_cost(batch, loads_of(batch, partition_, settings.cost), settings.cost)
+                .total() /
+            settings.cost.flop_per_second * 1e3),
         mode_(mode == "auto" ? "auto=" + to_string(partition_.mode) : mode),
         data_(batch, {}, partition_.pieces_of(comm.rank()), settings.compute.threads),
         inputs_(launch::rank_inputs(data_, partition_.pieces_of(comm.rank()))),
@@ -119,13 +122,12 @@ void bench_decode(const dist::Communicator& comm, const RankBenchOptions& option
     dist::DecodeSettings settings{
         .compute = {.threads = options.threads, .exact = options.combine == "exact"},
         .pretended_ranks_per_node = options.pretended_ranks_per_node};
-    const CostModel cost = model_of_steps(comm, batch, backend, settings);
+    settings.cost = model_of_steps(comm, batch, backend, settings);
     std::vector<std::unique_ptr<Candidate>> candidates;
     for (const std::string& mode : options.modes) {
       for (const std::string& exchange : options.exchanges) {
         settings.exchange = dist::parse_exchange(exchange);
-        candidates.push_back(
-            std::make_unique<Candidate>(comm, batch, backend, cost, mode, settings));
+        candidates.push_back(std::make_unique<Candidate>(comm, batch, backend, mode, settings));
       }
     }
     // In turn, as machines change their speed.

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "core/partition.h"
+#include "dist/combine.h"
 #include "tests/dist/problem.h"
 #include "tests/dist/world.h"
 
@@ -17,7 +18,7 @@ constexpr MlaShape kShape{.h_q = 32, .h_kv = 1, .d_qk = 40, .d_v = 32};
 Calibration calibrate_for(const Problem& problem, int pretended_ranks_per_node,
                           double min_job_seconds) {
   return calibrate(test_world(), problem.batch(), kernels::find_backend("auto"),
-                   {.compute = {.threads = 2},
+                   {.compute = {.threads = 1},
                     .exchange = ExchangeKind::kAuto,
                     .pretended_ranks_per_node = pretended_ranks_per_node},
                    min_job_seconds);
@@ -79,6 +80,28 @@ TEST(Calibrate, DoesNotMeasureMessagesForShortJobs) {
   EXPECT_GT(calibration.flop_per_second, 0);
   EXPECT_EQ(calibration.near.per_message, 0);
   EXPECT_EQ(calibration.near.per_byte, 0);
+}
+
+TEST(Calibrate, SlowNodesMakeTwoLevelsPayAndFastOnesDoNot) {
+  const Communicator& comm = test_world();
+  if (comm.size() != 4) GTEST_SKIP() << "needs two nodes of two ranks";
+  const Problem problem(kShape, {{2, 64 * 64}}, 1);  // of one owner
+  CostModel cost = calibrated_model({.flop_per_second = 1e11,
+                                     .seconds_per_kv_byte = 0,
+                                     .seconds_per_loaded_byte = 0,
+                                     .near = {.per_message = 1e-5, .per_byte = 1e-9},
+                                     .far = {},
+                                     .ranks_per_node = 2});
+  const Partition partition =
+      make_partition(problem.batch(), {.kind = ShardMode::Kind::kKv}, comm.size(), cost);
+  const auto chosen = [&] {
+    return Combine(comm, problem.batch(), partition,
+                   {.exchange = ExchangeKind::kAuto, .pretended_ranks_per_node = 2, .cost = cost})
+        .kind();
+  };
+  EXPECT_EQ(chosen(), ExchangeKind::kP2p);
+  cost.flop_per_far_byte *= 1000;
+  EXPECT_EQ(chosen(), ExchangeKind::kTwoLevel);
 }
 
 }  // namespace
