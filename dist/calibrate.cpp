@@ -1,6 +1,7 @@
 #include "dist/calibrate.h"
 
 #include <algorithm>
+#include <memory>
 #include <numeric>
 #include <span>
 #include <utility>
@@ -52,17 +53,20 @@ class KernelProbe {
       batch_.requests[t].context_len = batch_.chunk_tokens;
       batch_.requests[t].block_table = {t};
     }
-    cache_.resize(static_cast<std::size_t>(threads * batch_.page_elements()));
+    const auto elements = static_cast<std::size_t>(threads * batch_.page_elements());
+    cache_bytes_ = static_cast<std::int64_t>(2 * elements);
+    // Left alone: touching memory first is a good part of what a cache costs.
+    cache_ = std::make_unique_for_overwrite<std::uint16_t[]>(elements);
     query_.resize(static_cast<std::size_t>(like.shape.h_q * like.shape.d_qk));
     generate_elements(0, GeneratedTensor::kQuery, 0, 0, batch_.dtype, query_);
     const Stopwatch watch;
-    generate_elements(0, GeneratedTensor::kKvCache, 0, 0, batch_.dtype, cache_);
-    seconds_per_generated_byte_ = watch.seconds() / static_cast<double>(cache_bytes());
+    generate_elements(0, GeneratedTensor::kKvCache, 0, 0, batch_.dtype, {cache_.get(), elements});
+    seconds_per_generated_byte_ = watch.seconds() / static_cast<double>(cache_bytes_);
   }
 
   /// By one thread.
   double seconds_per_generated_byte() const { return seconds_per_generated_byte_; }
-  std::int64_t cache_bytes() const { return 2 * static_cast<std::int64_t>(cache_.size()); }
+  std::int64_t cache_bytes() const { return cache_bytes_; }
 
   /// What `heads` heads of all requests cost by the default model.
   double cost(std::int64_t heads) const {
@@ -98,7 +102,7 @@ class KernelProbe {
  private:
   kernels::RankInputs inputs() const {
     const MlaShape& shape = batch_.shape;
-    kernels::RankInputs inputs{.kv = {.data = cache_.data(),
+    kernels::RankInputs inputs{.kv = {.data = cache_.get(),
                                       .dtype = batch_.dtype,
                                       .page_block_size = batch_.page_block_size,
                                       .page_stride = batch_.page_elements(),
@@ -117,7 +121,8 @@ class KernelProbe {
 
   int threads_;
   Batch batch_;
-  std::vector<std::uint16_t> cache_;
+  std::unique_ptr<std::uint16_t[]> cache_;
+  std::int64_t cache_bytes_ = 0;
   std::vector<std::uint16_t> query_;
   double seconds_per_generated_byte_ = 0;
 };
