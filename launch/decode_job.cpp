@@ -174,15 +174,15 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
   dist::DecodeSettings settings{
       .compute = {.threads = threads, .gpu = gpus.gpu, .exact = options.combine == "exact"},
       .exchange = exchange};
-  mine.seconds.calibrate = timed([&] {
-    settings.cost =
-        calibrated_model(dist::calibrate(comm, batch, *backend, settings, kMinCalibratedSeconds));
-  });
+  Calibration machine;
+  mine.seconds.calibrate = timed(
+      [&] { machine = dist::calibrate(comm, batch, *backend, settings, kMinCalibratedSeconds); });
+  settings.cost = calibrated_model(machine);
   const CostModel& cost = settings.cost;
   if (talks && plan.requests_left() > 0) {
     const Partition all = make_partition(batch, journals.requests_left(), mode, comm.size(), cost);
     const auto loads = loads_of(batch, all, cost, CountPages::kNo);
-    print_prediction(cost, all.mode, predicted_seconds(batch, loads, cost));
+    print_prediction(machine, all.mode, predicted_seconds(batch, loads, cost));
   }
   const std::vector<Partition> steps =
       decode_steps({comm, options, batch, *backend, mode, settings}, stop_request, job_watch, plan,

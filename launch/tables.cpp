@@ -85,17 +85,18 @@ void print_resumed(std::int64_t finished, std::int64_t requests, const DecodeOpt
   if (options.resume) fmt::print("resume   {} of {} requests are done\n", finished, requests);
 }
 
-void print_prediction(const CostModel& cost, const ShardMode& mode, const PredictedCost& seconds) {
-  const double rate = cost.flop_per_second;
-  if (rate == 0) return;
-  fmt::print(
-      "machine  {:.1f} GFLOP/s a rank, cache {:.1f} GB/s, messages {:.1f} us and {:.2f} GB/s",
-      rate / 1e9, rate / cost.flop_per_loaded_byte / 1e9, cost.flop_per_message / rate * 1e6,
-      rate / cost.flop_per_wire_byte / 1e9);
-  if (cost.ranks_per_node > 0) {
-    fmt::print(", between nodes {:.1f} us and {:.2f} GB/s", cost.flop_per_far_message / rate * 1e6,
-               rate / cost.flop_per_far_byte / 1e9);
-  }
+void print_prediction(const Calibration& machine, const ShardMode& mode,
+                      const PredictedCost& seconds) {
+  if (machine.flop_per_second == 0) return;
+  fmt::print("machine  {:.1f} GFLOP/s a rank, cache {:.1f} GB/s", machine.flop_per_second / 1e9,
+             1e-9 / machine.seconds_per_loaded_byte);
+  const auto print_way = [](const char* where, const WaySeconds& way) {
+    if (way.per_message == 0 && way.per_byte == 0) return;  // not measured
+    fmt::print(", messages {} {:.1f} us + {:.0f} ns/KiB", where, way.per_message * 1e6,
+               way.per_byte * 1024e9);
+  };
+  print_way("on a node", machine.near);
+  print_way("between nodes", machine.far);
   fmt::print("\npredict  {} in mode {}\n", seconds_text(seconds), to_string(mode));
 }
 

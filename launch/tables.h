@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/batch.h"
+#include "core/calibration.h"
 #include "core/partition.h"
 #include "launch/decode_job.h"
 
@@ -31,7 +32,8 @@ void print_resumed(std::int64_t finished, std::int64_t requests, const DecodeOpt
 
 /// What a start-up measurement found, and what the job will take if it is decoded in one step;
 /// nothing if the machine was not measured.
-void print_prediction(const CostModel& cost, const ShardMode& mode, const PredictedCost& seconds);
+void print_prediction(const Calibration& machine, const ShardMode& mode,
+                      const PredictedCost& seconds);
 
 /// The closing lines of a decode.
 void print_report(const Batch& batch, const DecodeReport& report);
