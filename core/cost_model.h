@@ -6,7 +6,8 @@
 
 namespace mla {
 
-/// Predicts what work costs, in FLOP-equivalents of one core. Only ratios matter to a plan.
+/// Predicts what work costs a rank, in FLOP-equivalents. Only ratios matter to a plan. The defaults
+/// are those of a rank of one thread; core/calibration.h makes a model of what was measured.
 struct CostModel {
   double flop_per_loaded_byte = 40;    ///< cost of reading or generating one byte of cache
   double flop_per_kv_byte = 7;         ///< cost of streaming one byte of cold cache
@@ -14,6 +15,15 @@ struct CostModel {
   double flop_per_shared_float = 200;  ///< the same between threads, whose caches it moves between
   double flop_per_wire_byte = 40;      ///< cost of packing, sending and merging one byte
   double flop_per_message = 2e6;       ///< latency of one message between two ranks
+  double flop_per_far_byte = 40;       ///< flop_per_wire_byte between nodes
+  double flop_per_far_message = 2e6;   ///< flop_per_message between nodes
+  int ranks_per_node = 0;              ///< runs of so many ranks share a node; 0: all of them do
+  double flop_per_second = 0;          ///< FLOP-equivalents that a rank does; 0: unknown
+
+  /// Whether a message between these ranks leaves its node.
+  bool is_far(int from, int to) const {
+    return ranks_per_node > 0 && from / ranks_per_node != to / ranks_per_node;
+  }
 
   /// Computing chunk `chunk` of `request` for `rows` query rows that share one KV head.
   double tile_chunk(const Batch& batch, const Request& request, std::int64_t chunk,

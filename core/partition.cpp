@@ -344,7 +344,7 @@ Partition make_partition(const Batch& batch, ShardMode mode, int ranks, const Co
   for (const ShardMode candidate : auto_candidates(ranks, batch.shape.h_q)) {
     Partition partition = fixed_partition(batch, candidate, ranks, cost);
     const double predicted =
-        predicted_cost(batch, loads_of(batch, partition, cost, CountPages::kNo), cost);
+        predicted_cost(batch, loads_of(batch, partition, cost, CountPages::kNo), cost).total();
     if (predicted < best_cost) {
       best_cost = predicted;
       best = std::move(partition);

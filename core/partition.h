@@ -89,10 +89,12 @@ struct RankLoad {
   std::int64_t kv_pages = 0;  ///< distinct cache pages it reads
   std::int64_t kv_bytes = 0;  ///< of those pages
   std::int64_t q_bytes = 0;
-  std::int64_t out_bytes = 0;      ///< results it owns, lse included
-  std::int64_t partials_sent = 0;  ///< tree nodes on the wire, each of one head range of a request
-  std::int64_t bytes_sent = 0;     ///< of those partials
-  std::int64_t messages_sent = 0;  ///< ranks it sends to
+  std::int64_t out_bytes = 0;       ///< results it owns, lse included
+  std::int64_t partials_sent = 0;   ///< tree nodes on the wire, each of one head range of a request
+  std::int64_t bytes_sent = 0;      ///< of those partials
+  std::int64_t messages_sent = 0;   ///< ranks it sends to
+  std::int64_t far_bytes_sent = 0;  ///< those of bytes_sent that leave the node
+  std::int64_t far_messages_sent = 0;  ///< those of messages_sent
 
   /// What both partitions, of different requests, mean together.
   RankLoad& operator+=(const RankLoad& other);
@@ -107,8 +109,17 @@ std::vector<RankLoad> loads_of(const Batch& batch, const Partition& partition,
                                const CostModel& cost = {},
                                CountPages count_pages = CountPages::kYes);
 
-/// Predicted time of the slowest rank, in FLOP-equivalents: loading its cache, compute, exchange.
-double predicted_cost(const Batch& batch, const std::vector<RankLoad>& loads,
-                      const CostModel& cost = {});
+/// What a rank spends its time on: FLOP-equivalents or, divided by their rate, seconds.
+struct PredictedCost {
+  double load = 0;  ///< reading or generating its cache
+  double compute = 0;
+  double exchange = 0;  ///< and merging
+
+  double total() const { return load + compute + exchange; }
+};
+
+/// Predicted cost of the slowest rank.
+PredictedCost predicted_cost(const Batch& batch, const std::vector<RankLoad>& loads,
+                             const CostModel& cost = {});
 
 }  // namespace mla

@@ -44,11 +44,15 @@ void add_work(const Batch& batch, const Partition& partition, int rank, const Co
     for (const Ownership& o : owners_of(partition, piece.request, piece.heads)) {
       if (o.owner == rank) continue;
       load.partials_sent += nodes;
-      load.bytes_sent += nodes * request.query_len * o.heads.size() * (shape.d_v + 2) * 4;
-      destinations.insert(o.owner);
+      const std::int64_t bytes = nodes * request.query_len * o.heads.size() * (shape.d_v + 2) * 4;
+      const bool far = cost.is_far(rank, o.owner);
+      const bool first = destinations.insert(o.owner).second;
+      load.bytes_sent += bytes;
+      load.messages_sent += first ? 1 : 0;
+      load.far_bytes_sent += far ? bytes : 0;
+      load.far_messages_sent += far && first ? 1 : 0;
     }
   }
-  load.messages_sent = static_cast<std::int64_t>(destinations.size());
 }
 
 void add_pages(const Batch& batch, std::span<const Piece> pieces, RankLoad& load) {
@@ -67,6 +71,15 @@ void add_pages(const Batch& batch, std::span<const Piece> pieces, RankLoad& load
   load.kv_bytes = load.kv_pages * batch.page_elements() * size_of(batch.dtype);
 }
 
+double exchange_cost(const RankLoad& load, const CostModel& cost) {
+  const std::int64_t near_bytes = load.bytes_sent - load.far_bytes_sent;
+  const std::int64_t near_messages = load.messages_sent - load.far_messages_sent;
+  return static_cast<double>(near_bytes) * cost.flop_per_wire_byte +
+         static_cast<double>(near_messages) * cost.flop_per_message +
+         static_cast<double>(load.far_bytes_sent) * cost.flop_per_far_byte +
+         static_cast<double>(load.far_messages_sent) * cost.flop_per_far_message;
+}
+
 }  // namespace
 
 RankLoad& RankLoad::operator+=(const RankLoad& other) {
@@ -80,6 +93,8 @@ RankLoad& RankLoad::operator+=(const RankLoad& other) {
   partials_sent += other.partials_sent;
   bytes_sent += other.bytes_sent;
   messages_sent += other.messages_sent;
+  far_bytes_sent += other.far_bytes_sent;
+  far_messages_sent += other.far_messages_sent;
   return *this;
 }
 
@@ -97,16 +112,16 @@ std::vector<RankLoad> loads_of(const Batch& batch, const Partition& partition,
   return loads;
 }
 
-double predicted_cost(const Batch& batch, const std::vector<RankLoad>& loads,
-                      const CostModel& cost) {
+PredictedCost predicted_cost(const Batch& batch, const std::vector<RankLoad>& loads,
+                             const CostModel& cost) {
   const auto row_bytes = static_cast<double>(batch.shape.d_qk * size_of(batch.dtype));
-  double slowest = 0;
+  PredictedCost slowest;
   for (const RankLoad& load : loads) {
-    const double loaded_bytes = static_cast<double>(load.kv_rows) * row_bytes;
-    slowest =
-        std::max(slowest, loaded_bytes * cost.flop_per_loaded_byte + load.cost +
-                              static_cast<double>(load.bytes_sent) * cost.flop_per_wire_byte +
-                              static_cast<double>(load.messages_sent) * cost.flop_per_message);
+    const PredictedCost rank{
+        .load = static_cast<double>(load.kv_rows) * row_bytes * cost.flop_per_loaded_byte,
+        .compute = load.cost,
+        .exchange = exchange_cost(load, cost)};
+    if (rank.total() > slowest.total()) slowest = rank;
   }
   return slowest;
 }

@@ -51,7 +51,7 @@ Combine::Combine(const Communicator& comm, const Batch& batch, const Partition& 
   }
   nodes_.emplace(find_nodes());
   TwoLevelRoute route = two_level_route(batch, partition, comm.rank(), nodes_->node_of_rank);
-  choose_kind(route.within_nodes);
+  choose_kind(direct, route);
   if (kind_ == ExchangeKind::kP2p) {
     add_stage(std::move(direct), 0, comm, kind_);
     return;
@@ -67,12 +67,41 @@ Combine::Nodes Combine::find_nodes() const {
   return {std::move(mine), comm_.all_gather(first_rank)};
 }
 
+/// What a hop costs by the model on the slowest rank. Ranks of a node share its way to the others,
+/// so each is taken to send its even part of what leaves the node. Collective.
+double Combine::cost_of(const Hop& hop) const {
+  struct Costs {
+    double near = 0;
+    double far = 0;
+  } mine;
+  const CostModel& cost = settings_.cost;
+  const std::vector<int>& nodes = nodes_->node_of_rank;
+  for (const Lot& lot : hop.sends) {
+    const auto bytes = static_cast<double>(message_bytes(batch_, WireElement::kFp32, lot.items));
+    if (nodes[lot.peer] == nodes[comm_.rank()]) {
+      mine.near += cost.flop_per_message + bytes * cost.flop_per_wire_byte;
+    } else {
+      mine.far += cost.flop_per_far_message + bytes * cost.flop_per_far_byte;
+    }
+  }
+  double far_of_node = 0;
+  for (const Costs& rank : nodes_->mine.all_gather(mine)) far_of_node += rank.far;
+  const std::vector<double> all = comm_.all_gather(mine.near + far_of_node / nodes_->mine.size());
+  return *std::max_element(all.begin(), all.end());
+}
+
+/// Whether partials are sooner there over two levels. Collective.
+bool Combine::two_levels_pay(const Hop& direct, const TwoLevelRoute& route) const {
+  if (settings_.cost.ranks_per_node == 0) return true;
+  return cost_of(route.within_nodes) + cost_of(route.between_nodes) <= cost_of(direct);
+}
+
 /// Settles on kShm, kTwoLevel or, if that was left to us, kP2p.
-void Combine::choose_kind(const Hop& first_hop) {
+void Combine::choose_kind(const Hop& direct, const TwoLevelRoute& route) {
   const std::vector<int> ranks =
       ranks_where(nodes_->node_of_rank, nodes_->node_of_rank[comm_.rank()]);
-  const int fits_here =
-      shm_fits(nodes_->mine, parcels_of(batch_, settings_.element, first_hop.receives, ranks));
+  const int fits_here = shm_fits(
+      nodes_->mine, parcels_of(batch_, settings_.element, route.within_nodes.receives, ranks));
   const auto fits = comm_.all_gather(fits_here);
   const bool fits_everywhere =
       std::all_of(fits.begin(), fits.end(), [](int fit) { return fit != 0; });
@@ -80,8 +109,10 @@ void Combine::choose_kind(const Hop& first_hop) {
   if (kind_ == ExchangeKind::kAuto) {
     if (!fits_everywhere) {
       kind_ = ExchangeKind::kP2p;
+    } else if (one_node) {
+      kind_ = ExchangeKind::kShm;
     } else {
-      kind_ = one_node ? ExchangeKind::kShm : ExchangeKind::kTwoLevel;
+      kind_ = two_levels_pay(direct, route) ? ExchangeKind::kTwoLevel : ExchangeKind::kP2p;
     }
     return;
   }

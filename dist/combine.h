@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/batch.h"
+#include "core/cost_model.h"
 #include "core/partition.h"
 #include "core/result_sink.h"
 #include "core/split_plan.h"
@@ -35,6 +36,8 @@ struct CombineSettings {
   int threads = 1;
   /// For tests and experiments: takes runs of so many ranks for nodes. 0: the nodes as they are.
   int pretended_ranks_per_node = 0;
+  /// What kAuto decides by between nodes, if it knows of them.
+  CostModel cost;
 };
 
 /// Brings the partials of shared requests to their owners and merges them along the canonical tree.
@@ -84,7 +87,9 @@ class Combine {
   };
 
   Nodes find_nodes() const;
-  void choose_kind(const Hop& first_hop);
+  double cost_of(const Hop& hop) const;
+  bool two_levels_pay(const Hop& direct, const TwoLevelRoute& route) const;
+  void choose_kind(const Hop& direct, const TwoLevelRoute& route);
   void add_stage(Hop hop, int number, const Communicator& comm, ExchangeKind kind);
   MessageLabel label(const Stage& stage, int from, int to) const;
   void start_stage(int threads);

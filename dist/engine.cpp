@@ -13,7 +13,8 @@ Decoder::Decoder(const Communicator& comm, const Batch& batch, const Partition& 
                {.exchange = settings.exchange,
                 .element = settings.compute.exact ? WireElement::kFp32 : WireElement::kBf16,
                 .threads = settings.compute.threads,
-                .pretended_ranks_per_node = settings.pretended_ranks_per_node}) {
+                .pretended_ranks_per_node = settings.pretended_ranks_per_node,
+                .cost = settings.cost}) {
   const bool on_gpu = !backend.gpus().empty();  // which is best given all at once
   groups_ = on_gpu ? ungrouped_work(partition, comm.rank(), inputs)
                    : group_work(batch, partition, comm.rank(), inputs, settings.compute.threads);

@@ -29,6 +29,7 @@ struct DecodeSettings {
   kernels::DecoderOptions compute;
   ExchangeKind exchange = ExchangeKind::kAuto;
   int pretended_ranks_per_node = 0;  ///< as in CombineSettings
+  CostModel cost;                    ///< as in CombineSettings
 };
 
 /// Takes results of this rank as they become final: several times in one decode, on the thread

@@ -13,7 +13,7 @@ namespace mla::dist {
 
 /// How partials travel. Results are the same bits with each.
 enum class ExchangeKind : std::uint8_t {
-  kAuto,       ///< kShm on one node, else kTwoLevel
+  kAuto,       ///< kShm on one node, else kTwoLevel or kP2p, as the cost model says
   kP2p,        ///< a message for each pair of ranks that has something to say
   kAlltoallv,  ///< one collective over all ranks
   kShm,        ///< written straight into the owner's memory; all ranks on one node

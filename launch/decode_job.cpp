@@ -8,8 +8,10 @@
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
 
+#include "core/calibration.h"
 #include "core/error.h"
 #include "dist/activity.h"
+#include "dist/calibrate.h"
 #include "dist/stopwatch.h"
 #include "dist/watchdog.h"
 #include "launch/decode_step.h"
@@ -24,6 +26,7 @@ namespace mla::launch {
 namespace {
 
 constexpr double kSecondsPerHour = 3600;
+constexpr double kMinCalibratedSeconds = 1;
 
 std::int64_t peak_rss_bytes() {
   rusage usage{};
@@ -37,6 +40,7 @@ DecodeReport gather_report(const dist::Communicator& comm, const RankMeasurement
   const auto keep_larger = [](double& a, double b) { a = std::max(a, b); };
   for (const RankMeasurements& rank : comm.all_gather(mine)) {
     keep_larger(report.slowest.load, rank.seconds.load);
+    keep_larger(report.slowest.calibrate, rank.seconds.calibrate);
     keep_larger(report.slowest.plan, rank.seconds.plan);
     keep_larger(report.slowest.data, rank.seconds.data);
     keep_larger(report.slowest.compute, rank.seconds.compute);
@@ -54,9 +58,18 @@ DecodeReport gather_report(const dist::Communicator& comm, const RankMeasurement
   return report;
 }
 
+/// What `loads` will take on the slowest rank; 0 if the machine was not measured.
+PredictedCost predicted_seconds(const Batch& batch, const std::vector<RankLoad>& loads,
+                                const CostModel& cost) {
+  const double rate = cost.flop_per_second;
+  if (rate == 0) return {};
+  const PredictedCost flop = predicted_cost(batch, loads, cost);
+  return {flop.load / rate, flop.compute / rate, flop.exchange / rate};
+}
+
 /// Adds up what the steps' partitions mean for each rank.
 void add_loads(const Batch& batch, const std::vector<Partition>& steps, int ranks,
-               DecodeReport& report) {
+               const CostModel& cost, DecodeReport& report) {
   report.steps = static_cast<std::int64_t>(steps.size());
   report.loads.resize(static_cast<std::size_t>(ranks));
   for (const Partition& step : steps) {
@@ -64,7 +77,11 @@ void add_loads(const Batch& batch, const std::vector<Partition>& steps, int rank
     if (report.mode.find(mode) == std::string::npos) {
       report.mode += (report.mode.empty() ? "" : ", ") + mode;
     }
-    const std::vector<RankLoad> loads = loads_of(batch, step);
+    const std::vector<RankLoad> loads = loads_of(batch, step, cost);
+    const PredictedCost predicted = predicted_seconds(batch, loads, cost);
+    report.predicted_seconds.load += predicted.load;
+    report.predicted_seconds.compute += predicted.compute;
+    report.predicted_seconds.exchange += predicted.exchange;
     for (std::size_t rank = 0; rank < loads.size(); ++rank) report.loads[rank] += loads[rank];
     for (const Ownership& o : step.ownerships) {
       const Request& request = batch.requests[o.request];
@@ -157,9 +174,22 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
   if (talks && options.resume) {
     print_resumed(stdout, num_requests - plan.requests_left(), num_requests);
   }
+  dist::DecodeSettings settings{
+      .compute = {.threads = threads, .gpu = gpus.gpu, .exact = options.combine == "exact"},
+      .exchange = exchange};
+  Calibration machine;
+  mine.seconds.calibrate = timed(
+      [&] { machine = dist::calibrate(comm, batch, *backend, settings, kMinCalibratedSeconds); });
+  settings.cost = calibrated_model(machine);
+  const CostModel& cost = settings.cost;
+  if (talks && plan.requests_left() > 0) {
+    const Partition all = make_partition(batch, journals.requests_left(), mode, comm.size(), cost);
+    const auto loads = loads_of(batch, all, cost, CountPages::kNo);
+    print_prediction(machine, all.mode, predicted_seconds(batch, loads, cost));
+  }
   const std::vector<Partition> steps =
-      decode_steps({comm, options, batch, *backend, mode, exchange, threads, gpus.gpu},
-                   stop_request, job_watch, plan, journals, talks, mine);
+      decode_steps({comm, options, batch, *backend, mode, settings}, stop_request, job_watch, plan,
+                   journals, talks, mine);
   journals.sync();
   if (plan.requests_left() > 0) {
     if (comm.rank() == 0) {
@@ -175,7 +205,7 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
   DecodeReport report = gather_report(comm, mine);
   comm.on_root([&] {
     report.failed_requests = static_cast<std::int64_t>(loaded.failed.size());
-    add_loads(batch, steps, comm.size(), report);
+    add_loads(batch, steps, comm.size(), cost, report);
     write_manifest(options, batch, placement, gpus, *backend, report);
     if (talks) print_report(batch, report);
   });

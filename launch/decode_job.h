@@ -50,6 +50,7 @@ LoadedBatch load_batch(const dist::Communicator& comm, const std::filesystem::pa
 /// Seconds that each phase took; over ranks, the slowest one's.
 struct PhaseSeconds {
   double load = 0;
+  double calibrate = 0;
   double plan = 0;
   double data = 0;  ///< reading or making tensors, copying them to a GPU, plans for kernels
   double compute = 0;
@@ -62,6 +63,7 @@ struct PhaseSeconds {
 struct DecodeReport {
   PhaseSeconds slowest;
   std::string mode;                  ///< of all steps
+  PredictedCost predicted_seconds;   ///< sums over steps; 0 where the machine was not measured
   std::int64_t steps = 0;            ///< that the requests were decoded in
   double flop = 0;                   ///< of the requests that this run decoded
   std::vector<RankLoad> loads;       ///< sums over steps

@@ -39,26 +39,25 @@ Partition decode_step(const DecodeContext& context, std::span<const std::int64_t
   const Batch& batch = context.batch;
   dist::enter(dist::Phase::kPlan);
   Partition partition;
-  measured.seconds.plan +=
-      timed([&] { partition = make_partition(batch, requests, context.mode, comm.size()); });
+  measured.seconds.plan += timed([&] {
+    partition = make_partition(batch, requests, context.mode, comm.size(), context.settings.cost);
+  });
   const auto pieces = partition.pieces_of(comm.rank());
 
   dist::enter(dist::Phase::kData);
   std::optional<proto::ShardData> data;
   measured.seconds.data += timed([&] {
-    comm.together(
-        [&] { data.emplace(batch, context.options.batch.parent_path(), pieces, context.threads); });
+    comm.together([&] {
+      data.emplace(batch, context.options.batch.parent_path(), pieces,
+                   context.settings.compute.threads);
+    });
   });
 
-  const dist::DecodeSettings settings{.compute = {.threads = context.threads,
-                                                  .gpu = context.gpu,
-                                                  .exact = context.options.combine == "exact"},
-                                      .exchange = context.exchange};
   const auto keep = [&](const std::vector<ResultSlice>& slices) {
     measured.seconds.write += timed([&] { journals.keep(slices); });
   };
-  add(dist::decode(comm, batch, partition, rank_inputs(*data, pieces), context.backend, settings,
-                   keep, progress.count(chunks_in(batch, pieces))),
+  add(dist::decode(comm, batch, partition, rank_inputs(*data, pieces), context.backend,
+                   context.settings, keep, progress.count(chunks_in(batch, pieces))),
       measured);
   measured.huge_page_bytes = std::max(measured.huge_page_bytes, huge_page_bytes());
   return partition;

@@ -7,7 +7,7 @@
 #include "core/batch.h"
 #include "core/partition.h"
 #include "dist/communicator.h"
-#include "dist/exchange.h"
+#include "dist/engine.h"
 #include "kernels/backend.h"
 #include "launch/decode_job.h"
 #include "launch/job_journals.h"
@@ -22,9 +22,7 @@ struct DecodeContext {
   const Batch& batch;
   const kernels::Backend& backend;
   ShardMode mode;
-  dist::ExchangeKind exchange = dist::ExchangeKind::kAuto;
-  int threads = 1;
-  int gpu = 0;
+  dist::DecodeSettings settings;
 };
 
 /// What one rank measured, over all steps.

@@ -10,6 +10,15 @@
 
 namespace mla::launch {
 
+namespace {
+
+std::string seconds_text(const PredictedCost& s) {
+  return fmt::format("{:.3f} s (cache {:.3f}, compute {:.3f}, exchange and merge {:.3f})",
+                     s.total(), s.load, s.compute, s.exchange);
+}
+
+}  // namespace
+
 std::string bytes_text(std::int64_t bytes) {
   constexpr std::array<const char*, 5> kUnits{"B", "KiB", "MiB", "GiB", "TiB"};
   auto value = static_cast<double>(bytes);
@@ -76,15 +85,37 @@ void print_resumed(std::FILE* to, std::int64_t finished, std::int64_t requests) 
   fmt::print(to, "resume   {} of {} requests are done\n", finished, requests);
 }
 
+void print_prediction(const Calibration& machine, const ShardMode& mode,
+                      const PredictedCost& seconds) {
+  if (machine.flop_per_second == 0) return;
+  fmt::print("machine  {:.1f} GFLOP/s a rank, cache {:.1f} GB/s", machine.flop_per_second / 1e9,
+             1e-9 / machine.seconds_per_loaded_byte);
+  const auto print_way = [](const char* where, const WaySeconds& way) {
+    if (way.per_message == 0 && way.per_byte == 0) return;  // not measured
+    fmt::print(", messages {} {:.1f} us + {:.0f} ns/KiB", where, way.per_message * 1e6,
+               way.per_byte * 1024e9);
+  };
+  print_way("on a node", machine.near);
+  print_way("between nodes", machine.far);
+  fmt::print("\npredict  {} in mode {}\n", seconds_text(seconds), to_string(mode));
+}
+
 void print_report(const Batch& batch, const DecodeReport& report) {
   const PhaseSeconds& s = report.slowest;
   fmt::print("batch    {}\n", batch_text(batch));
   fmt::print("plan     {} step(s), mode {}: {}\n", report.steps, report.mode,
              balance_text(batch, report.loads));
   fmt::print(
-      "seconds  load {:.3f}, plan {:.3f}, data {:.3f}, compute {:.3f}, exchange {:.3f}, merge "
+      "seconds  load {:.3f}, calibrate {:.3f}, plan {:.3f}, data {:.3f}, compute {:.3f}, exchange "
+      "{:.3f}, merge "
       "{:.3f}, write {:.3f}\n",
-      s.load, s.plan, s.data, s.compute, s.exchange, s.merge, s.write);
+      s.load, s.calibrate, s.plan, s.data, s.compute, s.exchange, s.merge, s.write);
+  if (report.predicted_seconds.total() > 0) {
+    const PredictedCost took{
+        .load = s.data, .compute = s.compute, .exchange = s.exchange + s.merge};
+    fmt::print("predict  {}; took {}\n", seconds_text(report.predicted_seconds),
+               seconds_text(took));
+  }
   fmt::print(
       "measured compute max/mean {:.3f}, {:.1f} GFLOP/s over all ranks, peak memory {} a "
       "rank\n",

@@ -68,7 +68,7 @@ void bench_exchange(const dist::Communicator& comm, const RankBenchOptions& opti
   for (const std::int64_t requests : options.requests) {
     const Batch batch = make_bench_batch(options, requests, true);
     const Partition partition =
-        make_partition(batch, parse_shard_mode(options.mode, comm.size()), comm.size());
+        make_partition(batch, parse_shard_mode(options.modes.front(), comm.size()), comm.size());
     const OpenPartials open(batch, partition.pieces_of(comm.rank()));
     const std::int64_t rows = round_up(requests * options.heads, comm.size());
     const StripedPartials striped = make_striped_partials(rows, batch.shape.d_v, comm.rank());

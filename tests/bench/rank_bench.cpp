@@ -45,7 +45,8 @@ void add_options(CLI::App& app, RankBenchOptions& options) {
   app.add_option("--requests", options.requests, "Batch sizes, as 1,8,64")->delimiter(',');
   app.add_option("--heads", options.heads, "Query heads");
   app.add_option("--chunk", options.chunk_tokens, "Tokens per canonical chunk");
-  app.add_option("--mode", options.mode, "As of meshmla decode");
+  app.add_option("--mode", options.modes, "As of meshmla decode, several with commas")
+      ->delimiter(',');
   app.add_option("--backend", options.backend, "As of meshmla decode");
   app.add_option("--exchange", options.exchanges, "As of meshmla decode, several with commas")
       ->delimiter(',');

@@ -18,7 +18,7 @@ struct RankBenchOptions {
   std::vector<std::int64_t> requests{32};
   std::int64_t heads = 128;
   std::int64_t chunk_tokens = kDefaultChunkTokens;
-  std::string mode = "kv";
+  std::vector<std::string> modes{"kv"};
   std::string backend = "auto";
   std::vector<std::string> exchanges{"auto"};
   std::string combine = "exact";

@@ -173,10 +173,12 @@ TEST(Partition, AutoIsNeverPredictedSlowerThanAnyMode) {
     const Batch batch = test::planning_batch(context_lens);
     for (const int ranks : {2, 6, 8}) {
       const double chosen =
-          predicted_cost(batch, loads_of(batch, make_partition(batch, {Kind::kAuto}, ranks)));
+          predicted_cost(batch, loads_of(batch, make_partition(batch, {Kind::kAuto}, ranks)))
+              .total();
       for (const ShardMode& mode : test::all_modes(ranks)) {
-        EXPECT_LE(chosen,
-                  predicted_cost(batch, loads_of(batch, make_partition(batch, mode, ranks))))
+        EXPECT_LE(
+            chosen,
+            predicted_cost(batch, loads_of(batch, make_partition(batch, mode, ranks))).total())
             << to_string(mode);
       }
     }

@@ -109,15 +109,16 @@ TEST(RankLoad, ResultsAddUpToThoseOfTheBatchInEveryMode) {
 TEST(RankLoad, SlowestRankDecides) {
   const Batch batch = test::planning_batch({64});
   const CostModel cost{.flop_per_loaded_byte = 0, .flop_per_wire_byte = 2, .flop_per_message = 5};
-  EXPECT_EQ(predicted_cost(batch, {}, cost), 0);
+  EXPECT_EQ(predicted_cost(batch, {}, cost).total(), 0);
   EXPECT_EQ(predicted_cost(
-                batch, {{.cost = 100}, {.cost = 50, .bytes_sent = 30, .messages_sent = 1}}, cost),
+                batch, {{.cost = 100}, {.cost = 50, .bytes_sent = 30, .messages_sent = 1}}, cost)
+                .total(),
             115);
 }
 
 TEST(RankLoad, LoadingACacheRowCosts) {
   const Batch batch = test::planning_batch({64});
-  EXPECT_EQ(predicted_cost(batch, {{.kv_rows = 3}}, {.flop_per_loaded_byte = 2}),
+  EXPECT_EQ(predicted_cost(batch, {{.kv_rows = 3}}, {.flop_per_loaded_byte = 2}).total(),
             3 * 2 * 2 * batch.shape.d_qk);
 }
 

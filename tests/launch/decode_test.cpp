@@ -42,8 +42,9 @@ TEST_F(Decode, PrintsPhasesAndBalance) {
   const CommandResult result =
       run_meshmla(2, "decode " + folder_ / "batch" + " --mode kv --output " + folder_ / "results");
   EXPECT_EQ(result.exit_code, 0);
-  for (const char* word : {"load", "plan", "compute", "exchange", "merge", "write", "max/mean",
-                           "pieces", "partials", "2 rank(s) x 1 thread(s)"}) {
+  for (const char* word :
+       {"machine", "predict", "took", "load", "plan", "compute", "exchange", "merge", "write",
+        "max/mean", "pieces", "partials", "2 rank(s) x 1 thread(s)"}) {
     EXPECT_THAT(result.output, HasSubstr(word));
   }
 }

@@ -1,0 +1,27 @@
+#pragma once
+
+#include "core/cost_model.h"
+
+namespace mla {
+
+/// What a message from one rank to another takes: packed, sent, checked and merged.
+struct WaySeconds {
+  double per_message = 0;
+  double per_byte = 0;
+};
+
+/// What was measured of the machine that a job runs on; the same on all ranks. 0 is unknown.
+struct Calibration {
+  double flop_per_second = 0;  ///< FLOP-equivalents of a default CostModel, by one whole rank
+  /// What a kernel of a single vector of query rows takes for a byte of cache, on one whole rank.
+  double seconds_per_kv_byte = 0;
+  double seconds_per_loaded_byte = 0;  ///< of cache that one whole rank reads or generates
+  WaySeconds near;                     ///< between ranks of one node
+  WaySeconds far;                      ///< between nodes
+  int ranks_per_node = 0;              ///< runs of so many ranks share a node; 0: all of them do
+};
+
+/// The model of a machine; what the calibration does not know is as in a default one.
+CostModel calibrated_model(const Calibration& calibration);
+
+}  // namespace mla
