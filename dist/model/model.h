@@ -43,6 +43,8 @@ struct ModelWork {
   PartWork mlp;
   PartWork experts;
   PartWork head;
+
+  std::int64_t bytes() const { return attention.bytes + mlp.bytes + experts.bytes + head.bytes; }
 };
 
 /// A model on all ranks of a job.

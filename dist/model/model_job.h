@@ -50,6 +50,9 @@ class ModelJob {
   /// @throws InvalidArgument as Model::step does; the followers go on following.
   std::vector<RowChoice> step(const StepBatch& batch, std::span<const RowRequest> rows);
 
+  /// Of the steps so far on this rank.
+  const ModelWork& work() const { return model_.work(); }
+
   /// Lets the others go. On rank 0.
   void stop();
 

@@ -31,14 +31,20 @@ class ModelPoint {
              std::int64_t requests, std::int64_t context, int steps)
       : model_(model), sharding_(sharding), context_(context) {
     const std::int64_t pages = ceil_div(context + steps, dist::kPageTokens);
+    const bool splits = sharding.splits_cache();
+    const std::int64_t rank_pages =
+        splits ? std::min(pages, sharding.cache_run / dist::kPageTokens) : pages;
     for (std::int64_t r = 0; r < requests; ++r) {
       Sequence& sequence = sequences_.emplace_back();
       for (std::int64_t i = 0; i < context + steps; ++i) {
         sequence.tokens.push_back(static_cast<std::int32_t>((r * 7919 + i * 104729) % vocab));
       }
-      sequence.pages.resize(static_cast<std::size_t>(pages));
-      std::iota(sequence.pages.begin(), sequence.pages.end(),
-                static_cast<std::int32_t>(r / sharding.groups() * pages));
+      for (std::int64_t page = 0; page < pages; ++page) {
+        const std::int64_t own =
+            page - (splits ? sharding.cache_rank(page * dist::kPageTokens) * rank_pages : 0);
+        sequence.pages.push_back(
+            static_cast<std::int32_t>(r / sharding.groups() * rank_pages + own));
+      }
     }
   }
 
