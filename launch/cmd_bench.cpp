@@ -11,6 +11,7 @@
 #include "core/trace.h"
 #include "launch/bench/bench.h"
 #include "launch/bench/linear_bench.h"
+#include "launch/bench/model_bench.h"
 #include "launch/command.h"
 #include "proto/file_io.h"
 #include "proto/trace_file.h"
@@ -30,6 +31,7 @@ struct Options {
   bench::BenchOptions bench;
   bool linear = false;
   bench::LinearBenchOptions linear_layers;
+  bench::ModelBenchOptions model;
   Lengths lengths;
   std::string format = "table";
   std::filesystem::path output;
@@ -60,17 +62,41 @@ void read_lengths(const Lengths& lengths, bench::Grid& grid) {
   }
 }
 
-ExitCode run(Options options) {
-  read_lengths(options.lengths, options.bench.grid);
-  std::optional<proto::AtomicFile> file;
-  if (!options.output.empty()) file.emplace(options.output);
-  const auto sink = [&file](const std::string& text) {
-    if (file) {
-      file->write(text);
+/// The file asked for, or standard output.
+class Output {
+ public:
+  explicit Output(const std::filesystem::path& path) {
+    if (!path.empty()) file_.emplace(path);
+  }
+  void write(const std::string& text) {
+    if (file_) {
+      file_->write(text);
     } else {
       write_out(text);
     }
-  };
+  }
+  void commit() {
+    if (file_) file_->commit();
+  }
+
+ private:
+  std::optional<proto::AtomicFile> file_;
+};
+
+/// On all ranks.
+ExitCode run_model(const dist::Communicator& comm, const Options& options) {
+  std::optional<Output> output;
+  comm.on_root([&] { output.emplace(options.output); });
+  const ExitCode code = bench::run_model_bench(
+      comm, options.model, [&output](const std::string& text) { output->write(text); });
+  comm.on_root([&] { output->commit(); });
+  return code;
+}
+
+ExitCode run(Options options) {
+  read_lengths(options.lengths, options.bench.grid);
+  Output output(options.output);
+  const auto sink = [&output](const std::string& text) { output.write(text); };
   if (options.linear) {
     bench::LinearBenchOptions linear = options.linear_layers;
     linear.threads = options.bench.grid.threads;
@@ -78,19 +104,20 @@ ExitCode run(Options options) {
     linear.repeats = options.bench.repeats;
     linear.hot = options.bench.hot;
     const ExitCode code = bench::run_linear_bench(linear, sink);
-    if (file) file->commit();
+    output.commit();
     return code;
   }
   const auto report = bench::make_report(options.format, options.bench.compares(), sink);
   const ExitCode code = bench::run_bench(options.bench, *report);
-  if (file) file->commit();
+  output.commit();
   return code;
 }
 
 void check_ranks(const dist::Communicator& comm) {
   if (comm.size() == 1) return;
-  throw InvalidArgument("ranks", std::to_string(comm.size()),
-                        "1: bench measures one process, on as many --threads as it has cores");
+  throw InvalidArgument(
+      "ranks", std::to_string(comm.size()),
+      "1: without --model, bench measures one process, on as many --threads as it has cores");
 }
 
 /// Options that take the place of --seqlen and others.
@@ -119,6 +146,36 @@ void add_lengths(CLI::App& cmd, bench::Grid& grid, Lengths& lengths, CLI::Option
   list->excludes(trace)->excludes(rows);
   trace->excludes(rows);
   rows->excludes(cmd.get_option("--heads"))->excludes(cmd.get_option("--s-q"));
+}
+
+/// Sizes are those of the grid, where they are given.
+void add_model(CLI::App& cmd, Options& options, CLI::Option* projected) {
+  bench::ModelBenchOptions& model = options.model;
+  CLI::Option* const name =
+      cmd.add_option("--model", model.model,
+                     "Measure a whole model with made-up weights instead, on all ranks: a preset "
+                     "or a folder with a config.json");
+  name->excludes(projected)->excludes(cmd.get_option("--linear"));
+  cmd.add_option("--model-layers", model.layers, "With --model: only the first so many layers")
+      ->needs(name)
+      ->check(CLI::Range(1, 10'000));
+  cmd.add_option("--sharding", model.sharding,
+                 "With --model: how ranks share it: auto, heads, kv, requests or groups:G")
+      ->needs(name)
+      ->capture_default_str();
+  cmd.add_option("--steps", model.steps, "With --model: tokens of each request")
+      ->needs(name)
+      ->check(CLI::Range(1, 100'000))
+      ->capture_default_str();
+  cmd.parse_complete_callback([&cmd, &options] {
+    bench::ModelBenchOptions& m = options.model;
+    const bench::Grid& grid = options.bench.grid;
+    if (cmd.count("--batch") > 0) m.requests = grid.batches;
+    if (cmd.count("--seqlen") > 0) m.contexts = grid.context_lens;
+    if (cmd.count("--dtype") > 0) m.kv_dtype = grid.dtypes;
+    m.threads = grid.threads;
+    m.backend = options.bench.backends;
+  });
 }
 
 void add_linear(CLI::App& cmd, Options& options, CLI::Option* projected) {
@@ -171,6 +228,7 @@ Command add_bench(CLI::App& app) {
   CLI::Option* const projected = add_grid(*cmd, b.grid);
   add_lengths(*cmd, b.grid, options->lengths, projected);
   add_linear(*cmd, *options, projected);
+  add_model(*cmd, *options, projected);
   cmd->add_option("--backend", b.backends, "auto, all, or names with commas between them")
       ->capture_default_str()
       ->envname("MESHMLA_BACKEND");
@@ -196,6 +254,7 @@ Command add_bench(CLI::App& app) {
       ->capture_default_str();
   cmd->add_option("-o,--output", options->output, "File to write instead of standard output");
   return [options](const dist::Communicator& comm) {
+    if (!options->model.model.empty()) return run_model(comm, *options);
     comm.together([&] { check_ranks(comm); });
     return root_command([options] { return run(*options); })(comm);
   };

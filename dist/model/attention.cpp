@@ -110,6 +110,10 @@ void Attention::copy_keys(std::int64_t layer) {
 
 void Attention::begin(const GroupStep& step) {
   step_ = &step;
+  rows_to_read_ = 0;
+  for (const GroupStep::Sequence& s : step.sequences) {
+    rows_to_read_ += own_rows(s.start + s.tokens.size());
+  }
   decoder_.reset();
   batch_.requests.clear();
   pieces_.clear();
@@ -272,6 +276,7 @@ void Attention::write_queries() {
 /// absorbed <- o, the attention of the queries to the rows of the cache.
 void Attention::attend(std::int64_t layer) {
   const auto* const cache = reinterpret_cast<const std::uint16_t*>(cache_of(layer));
+  context_.bytes_read += rows_to_read_ * row_width_ * size_of(batch_.dtype);
   if (split_) {
     split_->run(cache, absorbed_.data());
   } else if (decoder_) {
@@ -310,6 +315,15 @@ void Attention::project_out(const AttentionWeights& weights, const float* values
 
 std::byte* Attention::cache_of(std::int64_t layer) {
   return cache_.data() + layer * (cache_.size() / context_.config.num_layers);
+}
+
+/// Of the first `context` rows of a sequence, those that this rank attends to.
+std::int64_t Attention::own_rows(std::int64_t context) const {
+  const ModelSharding& sharding = context_.sharding;
+  if (!sharding.splits_cache()) return heads_.empty() ? 0 : context;
+  const int rank = context_.group.rank();
+  const std::int64_t rows = std::max<std::int64_t>(context - rank * sharding.cache_run, 0);
+  return rank == context_.group.size() - 1 ? rows : std::min(rows, sharding.cache_run);
 }
 
 /// Whether the row of a token belongs into this rank's cache.

@@ -50,6 +50,7 @@ class Attention {
   void absorb(std::int64_t layer);
   void write_queries();
   void attend(std::int64_t layer);
+  std::int64_t own_rows(std::int64_t context) const;
   bool has_row(std::int64_t token) const;
   void project_values(const AttentionWeights& weights);
   void project_out(const AttentionWeights& weights, const float* values, ColumnGather& out);
@@ -75,6 +76,7 @@ class Attention {
   std::vector<kernels::LinearParams> layers_;
 
   const GroupStep* step_ = nullptr;
+  std::int64_t rows_to_read_ = 0;  // of each layer's cache
   Batch batch_;
   std::vector<Piece> pieces_;
   SplitPlan plan_;

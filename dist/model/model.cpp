@@ -11,6 +11,28 @@
 #include "kernels/weight_rows.h"
 
 namespace mla::dist {
+namespace {
+
+/// Adds to a part's work what happens between its construction and its end.
+class PartWatch {
+ public:
+  PartWatch(PartWork& part, const std::int64_t& bytes_read)
+      : part_(part), bytes_read_(bytes_read), before_(bytes_read) {}
+  ~PartWatch() {
+    part_.seconds += watch_.seconds();
+    part_.bytes += bytes_read_ - before_;
+  }
+  PartWatch(const PartWatch&) = delete;
+  PartWatch& operator=(const PartWatch&) = delete;
+
+ private:
+  PartWork& part_;
+  const std::int64_t& bytes_read_;
+  std::int64_t before_;
+  Stopwatch watch_;
+};
+
+}  // namespace
 
 Model::Model(const Communicator& world, const ModelConfig& config, const ModelWeights& weights,
              const ModelOptions& options)
@@ -54,7 +76,8 @@ RankContext Model::prepared_context() {
           .group = group_,
           .backend = *backend,
           .threads = options_.threads,
-          .linear_workspace = linear_workspace_.span()};
+          .linear_workspace = linear_workspace_.span(),
+          .bytes_read = bytes_read_};
 }
 
 void Model::step(const StepBatch& batch) {
@@ -66,16 +89,18 @@ void Model::step(const StepBatch& batch) {
   head_.begin(batch);
   embed();
   for (std::int64_t layer = 0; layer < config_.num_layers; ++layer) {
-    const Stopwatch watch;
-    norm(weights_.layers[layer].attention_norm);
-    attention_.run(layer, normed_.data(), delta_);
-    add_delta();
-    times_.attention += watch.seconds();
+    attend(layer);
     feed_forward(layer);
   }
-  const Stopwatch watch;
+  const PartWatch watch(work_.head, bytes_read_);
   head_.run(step_.logits, hidden_.data());
-  times_.head += watch.seconds();
+}
+
+void Model::attend(std::int64_t layer) {
+  const PartWatch watch(work_.attention, bytes_read_);
+  norm(weights_.layers[layer].attention_norm);
+  attention_.run(layer, normed_.data(), delta_);
+  add_delta();
 }
 
 void Model::feed_forward(std::int64_t layer) {
@@ -84,20 +109,18 @@ void Model::feed_forward(std::int64_t layer) {
   const bool ends_shortcut = config_.moe.shortcut && layer % 2 != 0;
   norm(weights.mlp_norm);
   if (has_experts(config_, layer)) {
-    const Stopwatch watch;
+    const PartWatch watch(work_.experts, bytes_read_);
     experts_->run(weights.moe, tokens, normed_.data(), delta_);
     if (config_.moe.shortcut) {
       std::copy_n(delta_.gather(tokens), tokens * config_.hidden_size, shortcut_.data());
     } else {
       add_delta();
     }
-    times_.experts += watch.seconds();
   }
   if (has_dense_mlp(config_, layer)) {
-    const Stopwatch watch;
+    const PartWatch watch(work_.mlp, bytes_read_);
     mlp_->run(weights.mlp, tokens, normed_.data(), delta_);
     add_delta();
-    times_.mlp += watch.seconds();
   }
   if (ends_shortcut) {
     for (std::int64_t i = 0; i < tokens * config_.hidden_size; ++i) {

@@ -31,12 +31,20 @@ struct ModelOptions {
   std::int64_t longest_context = 0;  ///< of the job: chooses LongRoPE's frequencies
 };
 
-/// Seconds of the steps so far on this rank, by part; each with its messages.
-struct ModelTimes {
-  double attention = 0;
-  double mlp = 0;
-  double experts = 0;
-  double head = 0;
+/// What a part of the model took on this rank in the steps so far, with its messages.
+struct PartWork {
+  double seconds = 0;
+  std::int64_t bytes = 0;  ///< of weights and of rows of the cache, each read once in a step
+};
+
+/// By part. A layer's shared experts are among its experts.
+struct ModelWork {
+  PartWork attention;
+  PartWork mlp;
+  PartWork experts;
+  PartWork head;
+
+  std::int64_t bytes() const { return attention.bytes + mlp.bytes + experts.bytes + head.bytes; }
 };
 
 /// A model on all ranks of a job.
@@ -66,7 +74,7 @@ class Model {
   std::span<const float> logits() { return head_.logits(); }
   std::int64_t num_logits() const { return head_.rows(); }
 
-  const ModelTimes& times() const { return times_; }
+  const ModelWork& work() const { return work_; }
 
  private:
   RankContext prepared_context();
@@ -74,6 +82,7 @@ class Model {
   void embed();
   void norm(const std::vector<float>& weight);
   void add_delta();
+  void attend(std::int64_t layer);
   void feed_forward(std::int64_t layer);
 
   const Communicator& world_;
@@ -82,10 +91,11 @@ class Model {
   ModelOptions options_;
   Communicator group_;
   AlignedBuffer<std::byte> linear_workspace_;
+  std::int64_t bytes_read_ = 0;
   RankContext context_;
   std::span<const float> inv_freq_;
   std::vector<bool> embedded_;  // [vocab]: whether the embedding's row is ready
-  ModelTimes times_;
+  ModelWork work_;
   GroupStep step_;
 
   Attention attention_;

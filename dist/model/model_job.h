@@ -55,6 +55,9 @@ class ModelJob {
   /// @throws InvalidArgument as Model::step does
   std::vector<RowChoice> step(const StepBatch& batch, std::span<const RowRequest> rows);
 
+  /// Of the steps so far on this rank.
+  const ModelWork& work() const { return model_.work(); }
+
  private:
   void stop();
   void follow();

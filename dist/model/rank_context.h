@@ -24,11 +24,17 @@ struct RankContext {
   const kernels::HostBackend& backend;
   int threads = 1;
   std::span<std::byte> linear_workspace;
+  std::int64_t& bytes_read;  ///< so far: of weights, and of rows of the cache
 
   Range part(std::int64_t size) const { return group_part(sharding, world.rank(), size); }
 
   void linear(std::span<const kernels::LinearParams> layers) const {
     kernels::linear(backend, layers, threads, linear_workspace);
+    for (const kernels::LinearParams& layer : layers) {
+      if (layer.rows > 0) {
+        bytes_read += layer.outputs.size() * layer.weights.cols * size_of(layer.weights.type);
+      }
+    }
   }
   void linear(const kernels::LinearParams& layer) const { linear(std::span(&layer, 1)); }
 };

@@ -84,6 +84,7 @@ void Generation::start(std::int64_t index, const proto::CompletionLine& line) {
 
 void Generation::step() {
   const dist::Stopwatch watch;
+  const std::int64_t bytes_before = model_.work().bytes();
   dist::StepBatch batch;
   std::vector<std::int64_t> sampled;
   std::vector<dist::RowRequest> rows;
@@ -103,8 +104,10 @@ void Generation::step() {
   }
   const std::vector<dist::RowChoice> choices = model_.step(batch, rows);
   const double seconds = watch.seconds();
+  const std::int64_t bytes = model_.work().bytes() - bytes_before;
   ++stats_.steps;
   stats_.seconds += seconds;
+  stats_.bytes += bytes;
   // A token that was sampled before is not one of a prompt.
   const auto generating = std::count_if(sampled.begin(), sampled.end(), [&](std::int64_t index) {
     return active_.at(index).tokens() > 0;
@@ -114,6 +117,7 @@ void Generation::step() {
   if (tokens == generating) {
     ++stats_.decode_steps;
     stats_.decode_seconds += seconds;
+    stats_.decode_bytes += bytes;
     stats_.decode_tokens += tokens;
   }
   for (std::size_t i = 0; i < sampled.size(); ++i) take(sampled[i], choices[i]);

@@ -11,8 +11,8 @@
 namespace mla::launch {
 namespace {
 
-double rate(std::int64_t tokens, double seconds) {
-  return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
+double rate(std::int64_t count, double seconds) {
+  return seconds > 0 ? static_cast<double>(count) / seconds : 0;
 }
 
 float median(std::vector<float> values) {
@@ -36,18 +36,27 @@ void print_model(const std::string& name, const ModelConfig& config,
 }
 
 void print_generation(const GenerationStats& stats, const Scheduler& scheduler) {
+  const double other_seconds = stats.seconds - stats.decode_seconds;
+  const std::int64_t other_tokens =
+      stats.prompt_tokens + stats.generated_tokens - stats.decode_tokens;
   fmt::print(stderr,
              "requests {} answered, {} of them failed, {} tokens generated\n"
              "tokens/s {:.1f} of prompts and text together in {:.1f} s; text alone {:.1f} "
              "({:.1f} ms a step); first token after {:.2f} s (median)\n"
+             "steps    with prompts {:.1f} tokens/s, rank 0 read {:.1f} GB/s; of text alone {:.1f} "
+             "GB/s, {:.0f} MB a step\n"
              "cache    {} prompt tokens computed, {} found, {} preemption(s)\n",
              stats.answered, stats.failed, stats.generated_tokens,
              rate(stats.prompt_tokens + stats.generated_tokens, stats.seconds), stats.seconds,
              rate(stats.decode_tokens, stats.decode_seconds),
              1e3 * stats.decode_seconds /
                  static_cast<double>(std::max<std::int64_t>(1, stats.decode_steps)),
-             median(stats.first_token_seconds), stats.prompt_tokens, scheduler.shared_tokens(),
-             scheduler.preemptions());
+             median(stats.first_token_seconds), rate(other_tokens, other_seconds),
+             1e-9 * rate(stats.bytes - stats.decode_bytes, other_seconds),
+             1e-9 * rate(stats.decode_bytes, stats.decode_seconds),
+             1e-6 * static_cast<double>(stats.decode_bytes) /
+                 static_cast<double>(std::max<std::int64_t>(1, stats.decode_steps)),
+             stats.prompt_tokens, scheduler.shared_tokens(), scheduler.preemptions());
 }
 
 GenerationProgress::GenerationProgress(std::int64_t requests, bool enabled)

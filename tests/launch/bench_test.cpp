@@ -60,6 +60,19 @@ TEST(Bench, MeasuresLinearLayers) {
   EXPECT_EQ(run_meshmla(0, "bench --linear --layers 48").exit_code, 2);
 }
 
+TEST(Bench, MeasuresAModelOnAllRanks) {
+  const std::string command =
+      "bench --model " MLA_SOURCE_DIR
+      "/tests/data/models/deepseek_v2_lite --batch 3 --seqlen 100 --steps 2 --threads 1 ";
+  for (const char* sharding : {"heads", "requests", "kv"}) {
+    const CommandResult result = run_meshmla(2, command + "--sharding " + sharding);
+    EXPECT_EQ(result.exit_code, 0);
+    EXPECT_THAT(result.output, HasSubstr("3 request(s) of 100 tokens: "));
+    EXPECT_THAT(result.output, HasSubstr("| experts | "));
+  }
+  EXPECT_EQ(run_meshmla(0, "bench --model nothing").exit_code, 2);
+}
+
 TEST(Bench, TakesBatchesOfDifferentLengths) {
   const auto rows_of = [](const std::string& options) {
     const CommandResult result =
