@@ -13,11 +13,8 @@
 #include "launch/bench/limits.h"
 #include "launch/bench/pool.h"
 #include "launch/bench/sizes.h"
-#include "launch/generate/model_plan.h"
+#include "launch/generate/loaded_model.h"
 #include "launch/machine.h"
-#include "proto/dummy_weights.h"
-#include "proto/model_config.h"
-#include "proto/model_presets.h"
 
 namespace mla::launch::bench {
 namespace {
@@ -114,16 +111,17 @@ std::string line_of(const std::string& name, const dist::PartWork& work, double 
                      1e-6 * static_cast<double>(work.bytes), 1e-9 * rate, 100 * rate / limit);
 }
 
-GenerateOptions generation_of(const ModelBenchOptions& options, std::int64_t requests,
-                              std::int64_t context) {
-  GenerateOptions result;
-  result.sharding = options.sharding;
-  result.backend = options.backend;
-  result.kv_dtype = options.kv_dtype;
-  result.max_running = requests;
-  result.max_step_tokens = kPromptStepTokens;
-  result.max_context = context;
-  return result;
+ModelSettings settings_of(const ModelBenchOptions& options, std::int64_t context) {
+  ModelSettings settings;
+  settings.name = options.model;
+  settings.load_format = "dummy";
+  settings.layers = options.layers;
+  settings.sharding = options.sharding;
+  settings.backend = options.backend;
+  settings.kv_dtype = options.kv_dtype;
+  settings.max_step_tokens = kPromptStepTokens;
+  settings.max_context = context;
+  return settings;
 }
 
 }  // namespace
@@ -137,33 +135,30 @@ ExitCode run_model_bench(const dist::Communicator& comm, const ModelBenchOptions
   int wanted_threads = 0;
   std::vector<std::int64_t> requests_list;
   std::vector<std::int64_t> contexts;
-  ModelConfig config;
-  ModelWeights weights;
   comm.together([&] {
     if (!options.threads.empty()) {
       wanted_threads = static_cast<int>(parse_size("--threads", options.threads, 4096));
     }
     requests_list = parse_sizes("--batch", options.requests);
     contexts = parse_sizes("--seqlen", options.contexts);
-    config = proto::find_model_config(options.model);
-    if (options.layers > 0) config = proto::cut_layers(std::move(config), options.layers);
-    weights = proto::make_dummy_weights(config, 1, WeightType::kBf16);
   });
   const int threads = choose_threads(comm, wanted_threads);
   bind_threads(comm, threads);
   const std::int64_t most = *std::max_element(requests_list.begin(), requests_list.end());
   const std::int64_t longest = *std::max_element(contexts.begin(), contexts.end()) + options.steps;
-  const dist::ModelOptions model_options =
-      plan_options(comm, generation_of(options, most, longest), config, weights, threads);
+  LoadedModel loaded(comm, settings_of(options, longest), most, most, threads);
   const double limit = read_limit(comm, threads);
   const dist::Stopwatch load;
-  dist::Model model(comm, config, weights, model_options);
-  print(fmt::format(
-      "{}\n{}, {}\n{}, {} layers, bf16 weights made up in {:.1f} s, cache {}\n"
-      "{} rank(s) of {} thread(s), {}, backend {}: together they read {:.1f} GB/s\n",
-      build_summary(), cpu_model(), date_today(), options.model, config.num_layers, load.seconds(),
-      options.kv_dtype, comm.size(), threads, to_string(model_options.sharding),
-      kernels::find_host_backend(options.backend).name(), 1e-9 * limit));
+  loaded.prepare();
+  dist::Model& model = loaded.model();
+  const ModelConfig& config = loaded.config();
+  const dist::ModelOptions& model_options = loaded.options();
+  print(
+      fmt::format("{}\n{}, {}\n{}, {} layers, bf16 weights made up in {:.1f} s, cache {}\n"
+                  "{} rank(s) of {} thread(s), {}, backend {}: together they read {:.1f} GB/s\n",
+                  build_summary(), cpu_model(), date_today(), options.model, config.num_layers,
+                  load.seconds(), options.kv_dtype, comm.size(), threads,
+                  to_string(model_options.sharding), loaded.backend_name(), 1e-9 * limit));
 
   for (const std::int64_t requests : requests_list) {
     for (const std::int64_t context : contexts) {

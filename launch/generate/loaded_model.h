@@ -54,7 +54,8 @@ class LoadedModel {
   const ModelConfig& config() const { return config_; }
   const dist::ModelOptions& options() const { return options_; }
   std::string_view backend_name() const;
-  /// Once it is prepared.
+  /// Both once it is prepared.
+  dist::Model& model() { return *model_; }
   dist::ModelJob& job() { return *job_; }
 
  private:
