@@ -25,7 +25,6 @@
 namespace mla::launch {
 namespace {
 
-constexpr double kSecondsPerHour = 3600;
 constexpr double kMinCalibratedSeconds = 1;
 
 std::int64_t peak_rss_bytes() {

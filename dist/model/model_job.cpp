@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <cstring>
 #include <exception>
 #include <limits>
 #include <type_traits>
@@ -58,8 +57,9 @@ class Unpacker {
  private:
   template <class T>
   void get_all(std::span<T> values) {
-    std::memcpy(values.data(), rest_.data(), values.size_bytes());
-    rest_ = rest_.subspan(values.size_bytes());
+    const auto to = std::as_writable_bytes(values);
+    std::copy_n(rest_.begin(), to.size(), to.begin());
+    rest_ = rest_.subspan(to.size());
   }
   std::span<const std::byte> rest_;
 };

@@ -24,8 +24,6 @@
 namespace mla::launch {
 namespace {
 
-constexpr double kSecondsPerHour = 3600;
-
 proto::CompletionLine prompt_line(const GenerateOptions& options) {
   proto::CompletionRequest request = options.defaults;
   request.prompt = options.prompt;

@@ -13,7 +13,7 @@
 namespace mla::dist {
 namespace {
 
-constexpr MlaShape kShape{.h_q = 32, .h_kv = 1, .d_qk = 40, .d_v = 32};
+constexpr MlaShape kCalibratedShape{.h_q = 32, .h_kv = 1, .d_qk = 40, .d_v = 32};
 
 Calibration calibrate_for(const Problem& problem, int pretended_ranks_per_node,
                           double min_job_seconds) {
@@ -36,7 +36,7 @@ std::vector<double> numbers_of(const Calibration& c) {
 }
 
 TEST(Calibrate, AllRanksGetTheSame) {
-  const Problem problem(kShape, {{1, 700}, {1, 5000}, {2, 65}}, 1);
+  const Problem problem(kCalibratedShape, {{1, 700}, {1, 5000}, {2, 65}}, 1);
   for (const int pretended : {0, 1, 2}) {
     const std::vector<double> mine = numbers_of(calibrate_for(problem, pretended, 0));
     for (const double number : mine) {
@@ -48,8 +48,8 @@ TEST(Calibrate, AllRanksGetTheSame) {
 TEST(Calibrate, AllRanksPlanTheSame) {
   const Communicator& comm = test_world();
   for (const std::uint64_t seed : {1, 2, 3}) {
-    const Problem problem(kShape, {{1, 700 * static_cast<std::int64_t>(seed)}, {1, 5000}, {2, 65}},
-                          seed);
+    const Problem problem(kCalibratedShape,
+                          {{1, 700 * static_cast<std::int64_t>(seed)}, {1, 5000}, {2, 65}}, seed);
     const CostModel cost = calibrated_model(calibrate_for(problem, 2, 0));
     const Partition partition =
         make_partition(problem.batch(), {.kind = ShardMode::Kind::kAuto}, comm.size(), cost);
@@ -60,7 +60,7 @@ TEST(Calibrate, AllRanksPlanTheSame) {
 }
 
 TEST(Calibrate, MeasuresWhatThereIs) {
-  const Problem problem(kShape, {{1, 700}}, 1);
+  const Problem problem(kCalibratedShape, {{1, 700}}, 1);
   const Calibration all_near = calibrate_for(problem, 0, 0);
   EXPECT_GT(all_near.flop_per_second, 0);
   EXPECT_GT(all_near.seconds_per_kv_byte, 0);
@@ -75,7 +75,7 @@ TEST(Calibrate, MeasuresWhatThereIs) {
 }
 
 TEST(Calibrate, DoesNotMeasureMessagesForShortJobs) {
-  const Problem problem(kShape, {{1, 700}}, 1);
+  const Problem problem(kCalibratedShape, {{1, 700}}, 1);
   const Calibration calibration = calibrate_for(problem, 0, 1e9);
   EXPECT_GT(calibration.flop_per_second, 0);
   EXPECT_EQ(calibration.near.per_message, 0);
@@ -85,7 +85,7 @@ TEST(Calibrate, DoesNotMeasureMessagesForShortJobs) {
 TEST(Calibrate, SlowNodesMakeTwoLevelsPayAndFastOnesDoNot) {
   const Communicator& comm = test_world();
   if (comm.size() != 4) GTEST_SKIP() << "needs two nodes of two ranks";
-  const Problem problem(kShape, {{2, 64 * 64}}, 1);  // of one owner
+  const Problem problem(kCalibratedShape, {{2, 64 * 64}}, 1);  // of one owner
   CostModel cost = calibrated_model({.flop_per_second = 1e11,
                                      .seconds_per_kv_byte = 0,
                                      .seconds_per_loaded_byte = 0,

@@ -24,7 +24,6 @@ using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-constexpr int kStopped = 75;
 constexpr int kRequests = 96;
 
 /// A batch that takes half a second or more, whose requests share a few pages.

@@ -23,7 +23,6 @@ using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-constexpr int kStopped = 75;
 constexpr int kRequests = 48;
 const std::string kModel = MLA_SOURCE_DIR "/launch/demo/model";
 

@@ -9,6 +9,8 @@
 
 namespace mla::launch {
 
+inline constexpr int kStopped = 75;  ///< exit code of a job that was asked to stop
+
 /// `meshmla ARGUMENTS` on `ranks` ranks (0: without mpirun), running while the test goes on, with
 /// OMP_NUM_THREADS=1. Whatever is left of it is killed with the object.
 class MpiJob {
