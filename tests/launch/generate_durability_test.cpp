@@ -23,14 +23,14 @@ using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-constexpr int kRequests = 48;
+constexpr int kNumRequests = 48;
 const std::string kModel = MLA_SOURCE_DIR "/launch/demo/model";
 
 /// Requests whose answers come one after another; the last one cannot run.
 std::string requests_text(int tokens) {
   std::string text;
-  for (int i = 0; i < kRequests; ++i) {
-    const std::string prompt = i + 1 < kRequests ? "[1,2," + std::to_string(i) + "]" : "[]";
+  for (int i = 0; i < kNumRequests; ++i) {
+    const std::string prompt = i + 1 < kNumRequests ? "[1,2," + std::to_string(i) + "]" : "[]";
     text += "{\"custom_id\":\"r" + std::to_string(i) +
             "\",\"method\":\"POST\",\"url\":\"/v1/completions\",\"body\":{\"prompt\":" + prompt +
             ",\"temperature\":0.9,\"ignore_eos\":true,\"max_tokens\":" +
