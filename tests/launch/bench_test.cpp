@@ -143,8 +143,9 @@ TEST(Bench, RefusesWhatItCannotMeasureInOneLine) {
   EXPECT_THAT(error_of(0, "--lengths 5,6 --batch 2"), ElementsAre(HasSubstr("excludes")));
   EXPECT_THAT(error_of(0, "--projected --peers"),
               ElementsAre(HasSubstr("--projected excludes --peers")));
-  EXPECT_THAT(error_of(3, ""), ElementsAre("meshmla: error: ranks: 3; expected 1: bench measures "
-                                           "one process, on as many --threads as it has cores"));
+  EXPECT_THAT(error_of(3, ""),
+              ElementsAre("meshmla: error: ranks: 3; expected 1: without --model, bench measures "
+                          "one process, on as many --threads as it has cores"));
 }
 
 }  // namespace
