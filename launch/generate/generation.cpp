@@ -7,12 +7,6 @@
 #include "dist/stopwatch.h"
 
 namespace mla::launch {
-namespace {
-
-// Requests that are tokenized ahead of their turn, for each that runs.
-constexpr std::int64_t kWaitingPerRunning = 1;
-
-}  // namespace
 
 Generation::Generation(const ModelConfig& config, const TextTools& tools,
                        const RequestSource& requests, const proto::CompletionJob& job,
@@ -36,7 +30,8 @@ void Generation::run(const std::function<bool(std::int64_t request)>& is_answere
 }
 
 void Generation::admit(const std::function<bool(std::int64_t request)>& is_answered) {
-  const std::int64_t ahead = 1 + kWaitingPerRunning * scheduler_.num_running();
+  // One request is tokenized ahead of its turn for each that runs.
+  const std::int64_t ahead = 1 + scheduler_.num_running();
   while (next_ < requests_.size && scheduler_.num_waiting() < ahead) {
     const std::int64_t index = next_++;
     if (is_answered(index)) continue;
