@@ -7,9 +7,10 @@ fi
 # Containers often forbid the system call behind single-copy messages; it would only print warnings.
 export OMPI_MCA_btl_vader_single_copy_mechanism=${OMPI_MCA_btl_vader_single_copy_mechanism:-none}
 
-ccache_option=()
+# Several sources are compiled as one, which halves the time of a whole build.
+build_options=(-D CMAKE_UNITY_BUILD=ON)
 if command -v ccache > /dev/null; then
-  ccache_option=(-D CMAKE_CXX_COMPILER_LAUNCHER=ccache)
+  build_options+=(-D CMAKE_CXX_COMPILER_LAUNCHER=ccache)
 fi
 
 # step TEXT COMMAND...: runs a command, its output kept for the case that it fails, and says in one
