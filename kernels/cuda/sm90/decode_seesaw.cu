@@ -152,7 +152,7 @@ class DecodeSeesaw final : public RowBlockKernel {
             .blocks_per_team = blocks,
             .rows_per_part = blocks * kRows,
             .tile_tokens = kTokens,
-            .costs = {.part = 2, .merge = 2}};
+            .costs = {.part = 3, .merge = 4}};
   }
 
  private:
