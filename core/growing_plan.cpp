@@ -99,7 +99,12 @@ GrowingPlan make_growing_plan(const Batch& batch, std::span<const std::int64_t> 
 }
 
 GrowingSteps::GrowingSteps(const Batch& batch, const GrowingPlan& plan)
-    : batch_(batch), plan_(plan), sizes_(all_sizes_of(batch)) {}
+    : batch_(batch),
+      plan_(plan),
+      sizes_(all_sizes_of(batch)),
+      partition_(plan.made.back().partition) {
+  extend(sizes_, partition_);
+}
 
 GrowingSteps::Change GrowingSteps::advance() {
   ++step_;
@@ -133,6 +138,23 @@ std::vector<Piece> held_pieces(const Batch& batch, const GrowingPlan& plan, int 
     held.push_back({request, {head_begin, head_end}, chunks});
   }
   return held;
+}
+
+std::vector<std::size_t> places_in(std::span<const Piece> held, std::span<const Piece> pieces) {
+  std::vector<std::size_t> places;
+  std::size_t likely = 0;  // both are in the same order
+  for (const Piece& piece : pieces) {
+    const auto has_it = [&](const Piece& h) {
+      return h.request == piece.request && h.heads == piece.heads &&
+             h.chunks.begin <= piece.chunks.begin && piece.chunks.end <= h.chunks.end;
+    };
+    auto found =
+        std::find_if(held.begin() + static_cast<std::ptrdiff_t>(likely), held.end(), has_it);
+    if (found == held.end()) found = std::find_if(held.begin(), held.end(), has_it);
+    places.push_back(static_cast<std::size_t>(found - held.begin()));
+    likely = std::min(places.back() + 1, held.size());
+  }
+  return places;
 }
 
 }  // namespace mla

@@ -56,7 +56,8 @@ struct GrowingPlan {
 GrowingPlan make_growing_plan(const Batch& batch, std::span<const std::int64_t> requests,
                               Growth growth, ShardMode mode, int ranks, const CostModel& cost = {});
 
-/// Walks through the steps of a plan, which must outlive it.
+/// Walks through the steps of a plan. It starts at the last one, the batch as it stands, so that
+/// what is made there is large enough for all. The arguments must outlive it.
 class GrowingSteps {
  public:
   enum class Change : std::uint8_t {
@@ -67,10 +68,9 @@ class GrowingSteps {
 
   GrowingSteps(const Batch& batch, const GrowingPlan& plan);
 
-  /// Goes to the next step; at first to step 0.
+  /// Goes to the next step; the first time to step 0.
   Change advance();
 
-  std::int64_t step() const { return step_; }
   /// Sizes of this step; the object stays the same.
   const Batch& sizes() const { return sizes_; }
   /// Of this step; the object stays the same.
@@ -88,5 +88,8 @@ class GrowingSteps {
 /// What a rank has of each request and heads in any step, from the first chunk to the last: what it
 /// needs tensors of. By request, then by heads.
 std::vector<Piece> held_pieces(const Batch& batch, const GrowingPlan& plan, int rank);
+
+/// For each of `pieces`, which of `held` has its request, heads and chunks; one must.
+std::vector<std::size_t> places_in(std::span<const Piece> held, std::span<const Piece> pieces);
 
 }  // namespace mla

@@ -1,9 +1,9 @@
 #include "kernels/cuda/device_decoder.h"
 
-#include <algorithm>
 #include <array>
 
 #include "core/chunk_tree.h"
+#include "core/growing_plan.h"
 #include "kernels/cuda/batch_args.h"
 #include "kernels/cuda/device_launch.h"
 #include "kernels/cuda/runtime.h"
@@ -40,10 +40,7 @@ class DeviceDecoder final : public NodeDecoder {
   /// Of `inputs`, the tensors are on the GPU already.
   void replan(std::span<const Piece> pieces, const RankInputs& /*inputs*/) override {
     items_ = work_items(batch_, pieces);
-    uploaded_.clear();
-    for (const Piece& piece : pieces) {
-      uploaded_.push_back(place_of(piece, uploaded_.empty() ? 0 : uploaded_.back() + 1));
-    }
+    uploaded_ = places_in(pieces_, pieces);
     // Partials that other ranks merge are those of the canonical tree in any case.
     for (Launch& launch : launches_) launch.items.clear();
     for (std::size_t i = 0; i < items_.size(); ++i) {
@@ -87,17 +84,6 @@ class DeviceDecoder final : public NodeDecoder {
   }
   static std::int64_t node_bytes(const DevicePlan& plan) {
     return plan.node_offsets.back() * std::int64_t{sizeof(float)};
-  }
-
-  /// Which of the pieces whose tensors were uploaded has those of `piece`; `likely` is tried first.
-  std::size_t place_of(const Piece& piece, std::size_t likely) const {
-    const auto has_it = [&](const Piece& p) {
-      return p.request == piece.request && p.heads == piece.heads &&
-             p.chunks.begin <= piece.chunks.begin && piece.chunks.end <= p.chunks.end;
-    };
-    if (likely < pieces_.size() && has_it(pieces_[likely])) return likely;
-    const auto found = std::find_if(pieces_.begin(), pieces_.end(), has_it);
-    return static_cast<std::size_t>(found - pieces_.begin());
   }
 
   bool is_whole(const WorkItem& item) const { return item.chunks == Range{0, num_chunks(item)}; }
