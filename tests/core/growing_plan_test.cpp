@@ -138,6 +138,25 @@ TEST(GrowingPlan, PlansAnewWhenOneRequestOutgrowsItsRank) {
   EXPECT_EQ(complaint_about_steps(batch, plan, {Kind::kKv}, 4), "");
 }
 
+TEST(GrowingPlan, KeepsAPartitionWhereNoneIsBetter) {
+  Batch batch = test::planning_batch({10 * 512, 6 * 512, 6 * 512}, 128);
+  batch.chunk_tokens = 512;
+  const GrowingPlan plan = plan_of(batch, 2 * 512, {Kind::kKv}, 2);
+  ASSERT_EQ(plan.made.size(), 2U);
+  const Range heads{0, 128};
+  EXPECT_THAT(plan.made[0].partition.pieces,
+              testing::ElementsAre(Piece{0, heads, {0, 9}}, Piece{1, heads, {0, 5}},
+                                   Piece{2, heads, {0, 5}}));
+  EXPECT_GT(plan.made[1].first_step, 512);
+  EXPECT_THAT(plan.made[1].partition.pieces,
+              testing::ElementsAre(Piece{0, heads, {0, 10}}, Piece{1, heads, {0, 1}},
+                                   Piece{1, heads, {1, 6}}, Piece{2, heads, {0, 6}}));
+  EXPECT_THAT(held_pieces(batch, plan, 0),
+              testing::ElementsAre(Piece{0, heads, {0, 10}}, Piece{1, heads, {0, 1}}));
+  EXPECT_THAT(held_pieces(batch, plan, 1),
+              testing::ElementsAre(Piece{1, heads, {0, 6}}, Piece{2, heads, {0, 6}}));
+}
+
 #ifdef MLA_HAVE_RAPIDCHECK
 RC_GTEST_PROP(GrowingPlan, CoversEveryChunkOnceAndStaysWithinItsBound, ()) {
   const auto lengths = *rc::gen::nonEmpty(rc::gen::scale(
