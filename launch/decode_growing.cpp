@@ -14,12 +14,11 @@
 #include "launch/decode_report.h"
 #include "launch/progress.h"
 #include "launch/rank_inputs.h"
+#include "launch/step_plan.h"
 #include "proto/shard_data.h"
 
 namespace mla::launch {
 namespace {
-
-constexpr double kSpareTime = 1.25;  // the next step may take so many times what the last one took
 
 /// What one rank keeps for all steps.
 class GrowingDecode {
@@ -114,17 +113,17 @@ bool decode_growing(const DecodeContext& context, std::span<const std::int64_t> 
   measured.huge_page_bytes = huge_page_bytes();
   journals.check();
   const std::vector<StepSeconds> slowest = slowest_of_ranks(context.comm, mine);
-  if (std::ssize(mine) < plan.growth.steps) {
-    if (context.comm.rank() == 0) {
-      spdlog::warn(
-          "stopped after {} of {} steps; results are those of the last one, so --resume "
-          "begins with the first",
-          mine.size(), plan.growth.steps);
-    }
-    return false;
+  const bool is_done = std::ssize(mine) == plan.growth.steps;
+  if (context.comm.rank() != 0) return is_done;
+  if (is_done) {
+    report_growth(context, plan, slowest, report);
+  } else {
+    spdlog::warn(
+        "stopped after {} of {} steps; results are those of the last one, so --resume begins with "
+        "the first",
+        mine.size(), plan.growth.steps);
   }
-  if (context.comm.rank() == 0) report_growth(context, plan, slowest, report);
-  return true;
+  return is_done;
 }
 
 }  // namespace mla::launch

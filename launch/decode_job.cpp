@@ -28,7 +28,7 @@
 namespace mla::launch {
 namespace {
 
-constexpr double kMinCalibratedSeconds = 1;
+constexpr double kMinCalibratedSeconds = 1;  // of a job whose messages are worth measuring
 
 std::int64_t peak_rss_bytes() {
   rusage usage{};
@@ -53,16 +53,16 @@ bool decode_in_steps(const DecodeContext& context, StepPlan& plan, JobJournals& 
         timed([&] { steps.push_back(decode_step(context, requests, journals, progress, mine)); });
     journals.check();
   }
-  const auto all = std::ssize(context.batch.requests);
-  if (plan.requests_left() > 0 && context.comm.rank() == 0) {
+  const bool is_done = plan.requests_left() == 0;
+  if (context.comm.rank() != 0) return is_done;
+  if (is_done) {
+    report_steps(context.batch, steps, context.comm.size(), context.settings.cost, report);
+  } else {
+    const auto all = std::ssize(context.batch.requests);
     spdlog::warn("stopped with {} of {} requests done; go on with --resume",
                  all - plan.requests_left(), all);
   }
-  if (plan.requests_left() > 0) return false;
-  if (context.comm.rank() == 0) {
-    report_steps(context.batch, steps, context.comm.size(), context.settings.cost, report);
-  }
-  return true;
+  return is_done;
 }
 
 /// Says what was measured, and what the job will take: in one step, or in --steps like the last.
@@ -125,10 +125,12 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
       .compute = {.threads = threads, .gpu = gpus.gpu, .exact = options.combine == "exact"},
       .exchange = exchange};
   Calibration machine;
-  mine.seconds.calibrate = timed(
-      [&] { machine = dist::calibrate(comm, batch, *backend, settings, kMinCalibratedSeconds); });
+  const auto num_steps = static_cast<double>(options.steps);
+  mine.seconds.calibrate = timed([&] {
+    machine = dist::calibrate(comm, batch, *backend, settings, kMinCalibratedSeconds / num_steps);
+  });
   settings.cost = calibrated_model(machine);
-  settings.cost.flop_per_loaded_byte /= static_cast<double>(options.steps);  // loaded once for all
+  settings.cost.flop_per_loaded_byte /= num_steps;  // the cache is loaded once for all
   const DecodeContext context{comm,     options,      batch,     *backend, mode,
                               settings, stop_request, job_watch, talks};
   if (talks && !requests.empty()) print_expected(context, requests, machine);
