@@ -162,11 +162,9 @@ std::vector<ShardingCost> sharding_costs(const ModelConfig& config, const ModelW
     if (ranks % groups != 0) continue;
     costs.push_back(cost_of(config, weights, {ranks, ranks / groups}, workload, limits, backend));
   }
-  if (ranks > 1) {
-    ModelSharding kv = parse_model_sharding("kv", ranks, workload.context);
-    kv.fast_combine = workload.fast_combine;
-    costs.push_back(cost_of(config, weights, kv, workload, limits, backend));
-  }
+  ModelSharding kv = parse_model_sharding("kv", ranks, workload.context);
+  kv.fast_combine = workload.fast_combine;
+  costs.push_back(cost_of(config, weights, kv, workload, limits, backend));
   return costs;
 }
 

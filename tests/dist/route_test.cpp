@@ -96,7 +96,7 @@ TEST(Route, WholeRequestsTravelToAnOwnerElsewhere) {
   const Hop hop = direct_hop(batch, partition, holder);
   ASSERT_EQ(hop.sends.size(), 1U);
   EXPECT_EQ(hop.sends[0].peer, 1 - holder);
-  EXPECT_EQ(hop.sends[0].items[0].nodes, (std::vector<TreeNode>{{root_level(2), 0}}));
+  EXPECT_EQ(hop.sends[0].items[0].nodes, (std::vector<TreeNode>{{root_level(9), 0}}));
 }
 
 TEST(Route, IsIdleWhereNoRequestIsShared) {
