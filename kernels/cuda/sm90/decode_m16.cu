@@ -30,8 +30,10 @@ __global__ void __launch_bounds__(kThreads, 1)
       init_barrier(shared + L::kFull + i * 8, 1);
       init_barrier(shared + L::kEmpty + i * 8, kGroupWarps);
     }
-    init_barrier(shared + L::kPartialsReady, kBlocks * kGroups * kGroupWarps);
-    init_barrier(shared + L::kPartialsRead, kBlocks * kGroups * kGroupWarps);
+    init_barrier(shared + L::kReady, kBlocks);
+    init_barrier(shared + L::kStatsReceived, 1);
+    init_barrier(shared + L::kSlicesReceived, 1);
+    init_barrier(shared + L::kMerged, 1);
     fence_barrier_init();
   }
   const int team = static_cast<int>(blockIdx.x) / kBlocks;
@@ -43,9 +45,9 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (threadIdx.x >= kComputeThreads) {
     Loader<kDQk, kDV, kBlocks> loader(&map, args, launch, shared, team, block);
     wait_for_previous_grid();
+    if constexpr (kBlocks > 1) cluster_wait();
     loader.run();
     if (args.merges != nullptr) prefetch_merge(args, team);
-    if constexpr (kBlocks > 1) cluster_wait();
   } else {
     Computer<kBf16, kDQk, kDV, kBlocks> computer(args, shared, block);
     wait_for_previous_grid();

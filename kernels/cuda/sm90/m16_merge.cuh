@@ -92,11 +92,13 @@ __device__ __forceinline__ void merge_share(const DecodeArgs& args, int index, i
       const std::int64_t out =
           merge.out + token * args.out_token_stride + head * args.out_head_stride;
       const int size = args.out_type == OutType::kFp32 ? 4 : 2;
-      write_result(
-          args.out_type,
-          {static_cast<char*>(args.out) + out * size,
-           args.lse + merge.lse + token * args.lse_token_stride + head * args.lse_head_stride},
-          element, sum.m, sum.l, sum.o);
+      const float scale = inverse_of(sum.l);
+      write_elements(args.out_type, static_cast<char*>(args.out) + out * size, element,
+                     {sum.o.x * scale, sum.o.y * scale, sum.o.z * scale, sum.o.w * scale});
+      if (element == 0) {
+        args.lse[merge.lse + token * args.lse_token_stride + head * args.lse_head_stride] =
+            lse_of(sum.m, sum.l);
+      }
     }
     __syncthreads();
   }
