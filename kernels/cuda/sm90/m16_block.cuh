@@ -19,6 +19,15 @@ inline constexpr int kThreads = kComputeThreads + 32;  ///< and a warp that load
 inline constexpr int kGroupWarps = kGroupThreads / 32;
 inline constexpr int kMostBlocks = 16;  ///< of a cluster
 
+/// The merges that a team shares, and the first of them.
+struct alignas(16) TeamMerges {
+  std::int32_t begin;
+  std::int32_t end;
+  MergeShare share;
+  Merge merge;
+};
+static_assert(sizeof(TeamMerges) == 96);
+
 /// Where things lie in shared memory. A tile is columns of 64 tokens x 64 elements; the ring's
 /// slots hold some columns each, or at the end of a part pieces of the block's partial.
 template <int kDQk, int kDV>
@@ -40,8 +49,9 @@ struct Layout {
   static constexpr int kRowPlaces = kWeights + kMostBlocks * kRows * 4;  ///< RowPlace [16]
   static constexpr int kVisible = kRowPlaces + kRows * 16;               ///< int [16]
   static constexpr int kPart = kVisible + kRows * 4;                     ///< Part
-  static constexpr int kFull = kPart + static_cast<int>(sizeof(Part));   ///< mbarrier [slot]
-  static constexpr int kEmpty = kFull + kSlots * 8;                      ///< mbarrier [slot]
+  static constexpr int kMerges = kPart + static_cast<int>(sizeof(Part));        ///< TeamMerges
+  static constexpr int kFull = kMerges + static_cast<int>(sizeof(TeamMerges));  ///< mbarrier [slot]
+  static constexpr int kEmpty = kFull + kSlots * 8;                             ///< mbarrier [slot]
   static constexpr int kReady = kEmpty + kSlots * 8;          ///< mbarrier: all blocks can receive
   static constexpr int kStatsReceived = kReady + 8;           ///< mbarrier: of all blocks
   static constexpr int kSlicesReceived = kStatsReceived + 8;  ///< mbarrier: of all blocks
