@@ -64,7 +64,7 @@ class Computer {
       if (step > 0) await_turn();
       const bool more = step + 1 < steps;
       if (begin < token_end_) {
-        compute_tile(static_cast<int>(begin), more);
+        compute_tile(step, static_cast<int>(begin), more);
       } else {
         skip_tile(more);
       }
@@ -129,7 +129,7 @@ class Computer {
   }
 
   /// Scores, weights and values of the tile that begins at token `begin`.
-  __device__ __forceinline__ void compute_tile(int begin, bool more) {
+  __device__ __forceinline__ void compute_tile(int step, int begin, bool more) {
     float s[8];
 #pragma unroll
     for (int i = 0; i < L::kColumns; ++i) {
@@ -147,7 +147,6 @@ class Computer {
     }
     commit_products();
     wait_for_products<0>();
-    forget();
 
     const int token = begin + warp_ * 16 + lane_ / 4;
 #pragma unroll
@@ -161,7 +160,11 @@ class Computer {
     float new_m[4];
     tile_maxima(s, new_m);
     if (begin + kTileTokens > token_end_) clear_values(token_end_ - begin);
-    rescale(new_m);
+    if (step < kGroups) {
+      take_first(new_m);
+    } else {
+      rescale(new_m);
+    }
 
     float base[4];
 #pragma unroll
@@ -249,6 +252,12 @@ class Computer {
       const float4 of_warps = load_shared4(maxima + row_of(i) * 16);
       new_m[i] = fmaxf(fmaxf(fmaxf(of_warps.x, of_warps.y), fmaxf(of_warps.z, of_warps.w)), m_[i]);
     }
+  }
+
+  /// The group's first tile: there are no sums yet.
+  __device__ __forceinline__ void take_first(const float (&new_m)[4]) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) m_[i] = new_m[i];
   }
 
   __device__ __forceinline__ void rescale(const float (&new_m)[4]) {
