@@ -175,6 +175,13 @@ __device__ __forceinline__ void store_matrices(std::uint32_t address, const std:
                "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3])
                : "memory");
 }
+/// Reads what `store_matrices` writes.
+__device__ __forceinline__ void load_matrices(std::uint32_t address, std::uint32_t (&x)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
+               : "r"(address)
+               : "memory");
+}
 /// Four 8x8 matrices of 16-bit elements, transposed: lane i gives the address of a row of 16 bytes.
 __device__ __forceinline__ void store_matrices_transposed(std::uint32_t address, std::uint32_t a,
                                                           std::uint32_t b, std::uint32_t c,
