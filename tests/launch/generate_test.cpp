@@ -73,31 +73,6 @@ TEST_F(Generate, GivesTheTokensOfTransformers) {
   }
 }
 
-TEST_F(Generate, GivesTheSameBytesForAnyRanksShardingAndBatch) {
-  std::vector<json> requests;
-  for (int i = 0; i < 6; ++i) {
-    json body{{"prompt",
-               "First Citizen:\nBefore we proceed any further, hear me speak.\n\nAll:\nSpeak, "
-               "speak.\n\nFirst Citizen:\nYou are all resolved rather to die than to famish?\n\n"
-               "All: number " +
-                   std::to_string(i) + "\n"},
-              {"max_tokens", 20 + i},
-              {"logprobs", 2}};
-    if (i % 2 == 1) body["temperature"] = 0.8;
-    if (i == 3) body["seed"] = 7;
-    requests.push_back(request(std::string("r") += std::to_string(i), std::move(body)));
-  }
-  write_requests(requests);
-  const std::string alone = answers(0, "--max-running 1 --threads 1 --no-prefix-sharing");
-  EXPECT_EQ(lines_of(alone).size(), 6U);
-  EXPECT_EQ(answers(1, "--threads 2"), alone);
-  EXPECT_EQ(answers(2, "--max-step-tokens 9 --max-running 6"), alone);
-  EXPECT_EQ(answers(3, "--sharding requests --max-running 6"), alone);
-  EXPECT_EQ(answers(4, "--sharding groups:2"), alone);
-  EXPECT_EQ(answers(2, "--sharding kv --max-context 1100"), alone);
-  EXPECT_EQ(answers(5, "--cache-tokens 192 --max-context 190"), alone) << "with preemption";
-}
-
 TEST_F(Generate, AnswersTheOthersWhenARequestCannotRun) {
   write_requests({request("good", {{"prompt", "ROMEO:"}, {"max_tokens", 3}}),
                   request("empty", {{"prompt", json::array()}}),
