@@ -26,10 +26,10 @@ namespace {
 
 proto::CompletionLine prompt_line(const GenerateOptions& options) {
   proto::CompletionRequest request = options.defaults;
-  request.prompt = options.prompt;
+  request.prompt = *options.prompt;
   if (options.chat) {
     request.endpoint = proto::Endpoint::kChat;
-    request.prompt = std::vector<proto::ChatMessage>{{.role = "user", .content = options.prompt}};
+    request.prompt = std::vector<proto::ChatMessage>{{.role = "user", .content = *options.prompt}};
   }
   return {.custom_id = "prompt", .request = std::move(request)};
 }
@@ -99,24 +99,30 @@ ExitCode generate(const RootContext& context) {
   std::int64_t failed = journal != nullptr ? journal->num_failed() : 0;
   StopRule rule(context);
   GenerationProgress progress(context.requests.size, !options.quiet && journal != nullptr);
-  Generation generation(context.model.config(), context.tools, context.requests, job,
-                        {.max_context = model_options.longest_context, .seed = options.model.seed},
-                        scheduler, context.model.job(),
-                        {.answer =
-                             [&](std::int64_t request, std::string_view line, bool has_failed) {
-                               if (journal != nullptr) journal->keep(request, line, has_failed);
-                               ++answered;
-                               failed += has_failed ? 1 : 0;
-                             },
-                         .text =
-                             [&](std::int64_t, std::string_view text) {
-                               if (journal == nullptr) print_text(text);
-                             },
-                         .should_stop =
-                             [&] {
-                               progress.report(answered, generation.stats().generated_tokens);
-                               return rule.should_stop();
-                             }});
+  Generation generation(
+      context.model.config(), context.tools, context.requests, job,
+      {.max_context = model_options.longest_context, .seed = options.model.seed}, scheduler,
+      context.model.job(),
+      {.answer =
+           [&](std::int64_t request, std::string_view line, const proto::RequestError* error) {
+             const bool has_failed = error != nullptr;
+             if (journal != nullptr) {
+               journal->keep(request, line, has_failed);
+             } else if (has_failed) {
+               throw Error(ExitCode::kBadInput, error->message);
+             }
+             ++answered;
+             failed += has_failed ? 1 : 0;
+           },
+       .text =
+           [&](std::int64_t, std::string_view text) {
+             if (journal == nullptr) print_text(text);
+           },
+       .should_stop =
+           [&] {
+             progress.report(answered, generation.stats().generated_tokens);
+             return rule.should_stop();
+           }});
   generation.run(
       [&](std::int64_t request) { return journal != nullptr && journal->contains(request); });
   const ExitCode code = finish(context, answered, failed);
@@ -143,7 +149,7 @@ ExitCode run_generate(const dist::Communicator& comm, const GenerateOptions& opt
   std::optional<AnswerJournal> journal;
   RequestSource requests{.size = 1, .read = [&](std::int64_t) { return prompt_line(options); }};
   comm.on_root([&] {
-    if (options.requests.empty() && options.prompt.empty()) {
+    if (options.requests.empty() && !options.prompt) {
       throw InvalidArgument("requests", "none", "a file with --output, or --prompt TEXT");
     }
     tools = open_text_tools(options.model);

@@ -41,7 +41,7 @@ void Generation::admit(const std::function<bool(std::int64_t request)>& is_answe
     } catch (const proto::RequestError& error) {
       ++stats_.answered;
       ++stats_.failed;
-      callbacks_.answer(index, proto::error_line(index, line.custom_id, error), true);
+      callbacks_.answer(index, proto::error_line(index, line.custom_id, error), &error);
     }
   }
 }
@@ -53,10 +53,10 @@ void Generation::start(std::int64_t index, const proto::CompletionLine& line) {
   std::vector<std::int32_t> tokens = tools_.tokens(request.prompt);
   const std::int64_t length = std::ssize(tokens);
   const std::int64_t most = std::min(settings_.max_context, scheduler_.max_sequence_tokens());
-  if (length == 0) throw proto::RequestError{.message = "prompt: no tokens, expected at least one"};
+  if (length == 0) throw proto::RequestError{.message = "prompt: no tokens; expected at least one"};
   if (length >= most) {
     throw proto::RequestError{.message = "prompt: " + std::to_string(length) +
-                                         " tokens, expected fewer than the context of " +
+                                         " tokens; expected fewer than the context of " +
                                          std::to_string(most)};
   }
   const auto unknown = std::find_if(tokens.begin(), tokens.end(), [&](std::int32_t id) {
@@ -64,7 +64,7 @@ void Generation::start(std::int64_t index, const proto::CompletionLine& line) {
   });
   if (unknown != tokens.end()) {
     throw proto::RequestError{.message = "prompt: token " + std::to_string(*unknown) +
-                                         ", expected 0 to " +
+                                         "; expected 0 to " +
                                          std::to_string(config_.vocab_size - 1)};
   }
   request.stop.max_tokens = std::min(request.stop.max_tokens, most - length);
@@ -119,13 +119,13 @@ void Generation::step() {
 }
 
 void Generation::take(std::int64_t index, const dist::RowChoice& choice) {
+  static const proto::RequestError kNoNumbers{
+      .message = "logits: not numbers; expected finite ones", .status = 500};
   ActiveRequest& request = active_.at(index);
   std::string line;
   if (choice.failed) {
     ++stats_.failed;
-    line =
-        proto::error_line(index, request.custom_id(),
-                          {.message = "logits: not numbers, expected finite ones", .status = 500});
+    line = proto::error_line(index, request.custom_id(), kNoNumbers);
   } else {
     if (request.tokens() == 0) {
       stats_.first_token_seconds.push_back(static_cast<float>(request.seconds()));
@@ -141,7 +141,7 @@ void Generation::take(std::int64_t index, const dist::RowChoice& choice) {
   ++stats_.answered;
   scheduler_.remove(index);
   active_.erase(index);
-  callbacks_.answer(index, line, choice.failed);
+  callbacks_.answer(index, line, choice.failed ? &kNoNumbers : nullptr);
 }
 
 }  // namespace mla::launch
