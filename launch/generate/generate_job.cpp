@@ -17,6 +17,7 @@
 #include "launch/generate/job_header.h"
 #include "launch/generate/loaded_model.h"
 #include "launch/generate/report.h"
+#include "launch/read_rate.h"
 #include "launch/stop_request.h"
 #include "launch/tables.h"
 #include "proto/file_io.h"
@@ -43,6 +44,7 @@ struct RootContext {
   const StopRequest& stop_request;
   const dist::Stopwatch& job_watch;
   AnswerJournal* journal;  // null: text goes to standard output
+  double read_rate;        // bytes per second; 0: not measured
 };
 
 /// Says between steps whether to leave the rest undone.
@@ -126,7 +128,7 @@ ExitCode generate(const RootContext& context) {
   generation.run(
       [&](std::int64_t request) { return journal != nullptr && journal->contains(request); });
   const ExitCode code = finish(context, answered, failed);
-  if (!options.quiet) print_generation(generation.stats(), scheduler);
+  if (!options.quiet) print_generation(generation.stats(), scheduler, context.read_rate);
   return code;
 }
 
@@ -142,6 +144,7 @@ ExitCode run_generate(const dist::Communicator& comm, const GenerateOptions& opt
   std::optional<dist::Watchdog> watchdog;
   if (comm.size() > 1) watchdog.emplace(comm, options.timeout_seconds);
 
+  const double reads = options.quiet ? 0 : read_rate(comm, threads);
   dist::enter(dist::Phase::kLoad);
   const dist::Stopwatch load_watch;
   std::optional<TextTools> tools;
@@ -175,8 +178,8 @@ ExitCode run_generate(const dist::Communicator& comm, const GenerateOptions& opt
   dist::enter(dist::Phase::kCompute);
   ExitCode code = ExitCode::kDone;
   model.job().run([&] {
-    code = generate(
-        {options, model, *tools, requests, stop_request, watch, journal ? &*journal : nullptr});
+    code = generate({options, model, *tools, requests, stop_request, watch,
+                     journal ? &*journal : nullptr, reads});
   });
   return comm.all_gather(code).front();
 }

@@ -98,23 +98,17 @@ void Generation::step() {
     rows.push_back(active_.at(work.sequence).row());
   }
   const std::vector<dist::RowChoice> choices = model_.step(batch, rows);
-  const double seconds = watch.seconds();
-  const std::int64_t bytes = model_.work().bytes() - bytes_before;
-  ++stats_.steps;
-  stats_.seconds += seconds;
-  stats_.bytes += bytes;
   // A token that was sampled before is not one of a prompt.
   const auto generating = std::count_if(sampled.begin(), sampled.end(), [&](std::int64_t index) {
     return active_.at(index).tokens() > 0;
   });
   stats_.prompt_tokens += tokens - generating;
   stats_.generated_tokens += std::ssize(sampled);
-  if (tokens == generating) {
-    ++stats_.decode_steps;
-    stats_.decode_seconds += seconds;
-    stats_.decode_bytes += bytes;
-    stats_.decode_tokens += tokens;
-  }
+  PhaseStats& phase = tokens == generating ? stats_.decode : stats_.prefill;
+  phase.add({.steps = 1,
+             .tokens = tokens,
+             .seconds = watch.seconds(),
+             .bytes = model_.work().bytes() - bytes_before});
   for (std::size_t i = 0; i < sampled.size(); ++i) take(sampled[i], choices[i]);
 }
 
@@ -127,13 +121,16 @@ void Generation::take(std::int64_t index, const dist::RowChoice& choice) {
     ++stats_.failed;
     line = proto::error_line(index, request.custom_id(), kNoNumbers);
   } else {
-    if (request.tokens() == 0) {
-      stats_.first_token_seconds.push_back(static_cast<float>(request.seconds()));
-    }
     callbacks_.text(index, request.take(choice));
     if (!request.finished()) {
       scheduler_.append(index, choice.token);
       return;
+    }
+    stats_.first_token_seconds.push_back(static_cast<float>(request.first_token_seconds()));
+    if (request.tokens() > 1) {
+      const double rest = request.seconds() - request.first_token_seconds();
+      stats_.token_seconds.push_back(
+          static_cast<float>(rest / static_cast<double>(request.tokens() - 1)));
     }
     line = proto::completion_line(job_, index, request.custom_id(), request.request().endpoint,
                                   request.completion());
