@@ -114,6 +114,10 @@ void append_models(std::vector<BadInputCase>& cases) {
   llama.exit_code = 2;
   cases.push_back(llama);
   cases.push_back(
+      {"PlanForAnotherTypeOfCache",
+       [](const Inputs&) { return std::string("plan --model deepseek-v2-lite --kv-dtype int8"); },
+       2, "--kv-dtype: int8; expected bf16, fp16 or fp32"});
+  cases.push_back(
       prompt("PromptNotUtf8", "a\xff", "prompt: byte 1 (0xff); expected text in UTF-8"));
   cases.push_back(prompt("PromptTooLong", std::string(20000, 'x'),
                          "prompt: 20001 tokens; expected fewer than the context of 2048"));
