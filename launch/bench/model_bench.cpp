@@ -77,6 +77,7 @@ class ModelPoint {
     return {.group = group,
             .tokens = tokens.subspan(begin, count),
             .start = begin,
+            .prefill_end = dist::prefill_end(context_),
             .pages = sequences_[request].pages,
             .logits = logits};
   }
