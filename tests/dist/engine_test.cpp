@@ -134,19 +134,19 @@ constexpr MlaShape kShape{.h_q = 6, .h_kv = 1, .d_qk = 40, .d_v = 32};
 
 TEST(Engine, GivesTheSameBitsForAnyRanksModesAndThreads) {
   const Problem problem(kShape, {{1, 700}, {2, 65}, {1, 1}, {3, 1000}, {1, 64}}, 1);
-  for (const kernels::Backend* backend : kernels::backends()) {
+  for (const kernels::Backend* backend : kernels::host_backends()) {
     if (backend->why_unavailable().empty()) expect_same_bits_everywhere(problem, *backend);
   }
 }
 
 TEST(Engine, CutsOneLongRequestOverAllRanks) {
   const Problem problem(kShape, {{1, 64 * 37 + 5}}, 2);
-  expect_same_bits_everywhere(problem, kernels::find_backend("auto"));
+  expect_same_bits_everywhere(problem, kernels::find_host_backend("auto"));
 }
 
 TEST(Engine, DealsManyHeadsOfALongRequestOutToOwners) {
   const Problem problem({.h_q = 200, .h_kv = 1, .d_qk = 24, .d_v = 16}, {{1, 64 * 40}}, 9);
-  const kernels::Backend& backend = kernels::find_backend("auto");
+  const kernels::Backend& backend = kernels::find_host_backend("auto");
   const auto whole = decode_on(Communicator::self(), problem, {}, backend);
   for (const Way& way : kExchanges) {
     expect_same_bits(problem, whole, way, backend);
@@ -156,9 +156,9 @@ TEST(Engine, DealsManyHeadsOfALongRequestOutToOwners) {
 
 TEST(Engine, WritesRequestsWithoutKeys) {
   const Problem problem(kShape, {{1, 0}, {2, 0}, {1, 300}, {4, 2}}, 3);
-  expect_same_bits_everywhere(problem, kernels::find_backend("auto"));
+  expect_same_bits_everywhere(problem, kernels::find_host_backend("auto"));
   for (const ResultSlice& slice :
-       decode_on(test_world(), problem, {}, kernels::find_backend("auto"))) {
+       decode_on(test_world(), problem, {}, kernels::find_host_backend("auto"))) {
     if (problem.batch().requests[slice.request].context_len > 0) continue;
     for (const float lse : slice.lse) EXPECT_EQ(lse, std::numeric_limits<float>::infinity());
     for (const std::byte b : slice.out) EXPECT_EQ(b, std::byte{0});
@@ -168,20 +168,20 @@ TEST(Engine, WritesRequestsWithoutKeys) {
 TEST(Engine, ServesSeveralKvHeadsAndManyRows) {
   const Problem problem({.h_q = 12, .h_kv = 3, .d_qk = 24, .d_v = 16},
                         {{1, 200}, {50, 400}, {7, 100}}, 4);
-  expect_same_bits_everywhere(problem, kernels::find_backend("auto"));
+  expect_same_bits_everywhere(problem, kernels::find_host_backend("auto"));
 }
 
 TEST(Engine, GivesTheSameBitsWithEveryExchange) {
   const Problem problem({.h_q = 34, .h_kv = 2, .d_qk = 40, .d_v = 32},
                         {{1, 64 * 50}, {1, 90}, {2, 64 * 33 + 1}, {1, 64 * 7}}, 6);
-  const kernels::Backend& backend = kernels::find_backend("auto");
+  const kernels::Backend& backend = kernels::find_host_backend("auto");
   const auto whole = decode_on(Communicator::self(), problem, {}, backend);
   for (const Way& way : kExchanges) expect_same_bits(problem, whole, way, backend);
 }
 
 TEST(Engine, DoesNotDependOnTheOrderOfABatch) {
   const Problem problem(kShape, {{1, 500}, {1, 90}, {2, 333}, {1, 64}}, 5);
-  const kernels::Backend& backend = kernels::find_backend("auto");
+  const kernels::Backend& backend = kernels::find_host_backend("auto");
   auto whole = decode_on(Communicator::self(), problem, {}, backend);
   std::reverse(whole.begin(), whole.end());
   for (std::size_t i = 0; i < whole.size(); ++i) whole[i].request = static_cast<std::int64_t>(i);
@@ -200,7 +200,8 @@ TEST(Engine, DoesNotDependOnTheCompanyOfARequest) {
       if (random() % 2 == 0) some.push_back(l);
     }
     if (some.empty()) continue;
-    expect_same_bits_everywhere(Problem(kShape, some, random()), kernels::find_backend("auto"));
+    expect_same_bits_everywhere(Problem(kShape, some, random()),
+                                kernels::find_host_backend("auto"));
   }
 }
 
@@ -211,7 +212,7 @@ TEST(Engine, HandsResultsOverWhileOthersAreStillToCome) {
       make_partition(problem.batch(), {.kind = ShardMode::Kind::kKv}, comm.size());
   int calls = 0;
   decode(comm, problem.batch(), partition, problem.inputs(partition.pieces_of(comm.rank())),
-         kernels::find_backend("auto"), {}, [&](std::vector<ResultSlice> some) {
+         kernels::find_host_backend("auto"), {}, [&](std::vector<ResultSlice> some) {
            EXPECT_FALSE(some.empty());
            ++calls;
          });
@@ -223,7 +224,7 @@ TEST(Engine, HandsResultsOverWhileOthersAreStillToCome) {
 
 TEST(Engine, FastCombineRoundsLittle) {
   const Problem problem(kShape, {{1, 64 * 37 + 5}, {3, 64 * 10}}, 8);
-  const kernels::Backend& backend = kernels::find_backend("auto");
+  const kernels::Backend& backend = kernels::find_host_backend("auto");
   const auto whole = decode_on(Communicator::self(), problem, {}, backend);
   for (Way way : kExchanges) {
     way.exact = false;
