@@ -230,7 +230,8 @@ kernels::DecodeParams PrefillAttention::decode_params(const Part& part, Range ke
           .q_token_stride = token_words,
           .query_len = rows.size(),
           .heads = 1,
-          .rows = {0, rows.size()}};
+          .rows = {0, rows.size()},
+          .q_zeros = shape_.d_v};
 }
 
 void PrefillAttention::finish(const Part& part, float* values, std::int64_t stride) {
