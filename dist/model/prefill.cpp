@@ -15,11 +15,11 @@ namespace {
 
 constexpr std::int64_t kChunk = kDefaultChunkTokens;
 
-/// Heads that are expanded together: enough to occupy the threads, few enough to stay in caches.
-constexpr std::int64_t kHeadsAtOnce = 16;
+/// Most heads that are expanded together.
+constexpr std::int64_t kMostHeads = 16;
 
-std::int64_t heads_at_once(const AttentionConfig& a, const ModelSharding& sharding) {
-  return std::min(kHeadsAtOnce, ceil_div(a.num_heads, sharding.group_size));
+std::int64_t most_heads(const AttentionConfig& a, const ModelSharding& sharding) {
+  return std::min(kMostHeads, ceil_div(a.num_heads, sharding.group_size));
 }
 
 /// Rows [V | K | rope], so that values are a row's first elements as the engine expects. Queries
@@ -51,10 +51,12 @@ PrefillAttention::PrefillAttention(const RankContext& context)
       row_width_(cache_width(config_)),
       shape_(shape_of_head(config_)),
       dtype_(context.limits.kv_dtype),
+      // Enough to occupy the threads, few enough to stay in caches.
+      heads_at_once_(std::clamp<std::int64_t>(context.threads, 4, kMostHeads)),
       partial_floats_(partial_floats(kMaxRowsPerItem, shape_.d_v)),
       workspace_bytes_(context.backend.workspace_bytes(shape_, kChunk, kChunk)) {
   const std::int64_t tokens = context.limits.max_tokens;
-  const std::int64_t heads = heads_at_once(config_, context.sharding);
+  const std::int64_t heads = most_heads(config_, context.sharding);
   const std::int64_t row_bytes = shape_.d_qk * size_of(dtype_);
   if (context.sharding.splits_cache()) {
     read_ = AlignedBuffer<std::byte>(kChunk * row_width_ * size_of(dtype_));
@@ -76,7 +78,7 @@ PrefillAttention::PrefillAttention(const RankContext& context)
 std::int64_t PrefillAttention::expanded_rows(const ModelConfig& config,
                                              const ModelSharding& sharding) {
   const AttentionConfig& a = config.attention;
-  return heads_at_once(a, sharding) * (a.qk_nope_head_dim + a.v_head_dim);
+  return most_heads(a, sharding) * (a.qk_nope_head_dim + a.v_head_dim);
 }
 
 std::int64_t PrefillAttention::buffer_bytes(const ModelConfig& config, const ModelLimits& limits,
@@ -87,8 +89,7 @@ std::int64_t PrefillAttention::buffer_bytes(const ModelConfig& config, const Mod
   const std::int64_t row_bytes = shape.d_qk * size_of(limits.kv_dtype);
   const std::int64_t key_bytes =
       (sharding.splits_cache() ? cache_width(a) * size_of(limits.kv_dtype) : 0) +
-      4 * (cache_width(a) + expanded_rows(config, sharding)) +
-      heads_at_once(a, sharding) * row_bytes;
+      4 * (cache_width(a) + expanded_rows(config, sharding)) + most_heads(a, sharding) * row_bytes;
   return kChunk * key_bytes + limits.max_tokens * heads * row_bytes +
          4 * ceil_div(limits.max_tokens, kMaxRowsPerItem) * heads *
              partial_floats(kMaxRowsPerItem, shape.d_v);
@@ -106,8 +107,8 @@ void PrefillAttention::run(const GroupStep& step, const MatrixView& kv_b, const 
     for (Range keys{0, kChunk}; keys.begin < part.context(); keys.begin = keys.end) {
       keys.end = std::min(keys.begin + kChunk, part.context());
       read_rows(part, keys, cache);
-      for (Range heads = heads_; !heads.empty(); heads.begin += kHeadsAtOnce) {
-        const Range some{heads.begin, std::min(heads.begin + kHeadsAtOnce, heads.end)};
+      for (Range heads = heads_; !heads.empty(); heads.begin += heads_at_once_) {
+        const Range some{heads.begin, std::min(heads.begin + heads_at_once_, heads.end)};
         expand(kv_b, some, keys.size());
         attend(part, keys, some);
       }

@@ -19,7 +19,7 @@
 namespace mla::launch::bench {
 namespace {
 
-constexpr std::int64_t kPromptStepTokens = 512;
+constexpr std::int64_t kPromptStepTokens = 1024;
 
 /// Requests of one length, which are fed their prompts and then one token after another.
 class ModelPoint {
