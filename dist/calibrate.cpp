@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/chunk_tree.h"
+#include "core/contiguous_view.h"
 #include "core/generator.h"
 #include "core/partial.h"
 #include "core/partition.h"
@@ -133,13 +134,7 @@ class KernelProbe {
 
   kernels::RankInputs inputs() const {
     const MlaShape& shape = batch_.shape;
-    kernels::RankInputs inputs{.kv = {.data = cache_.get(),
-                                      .dtype = batch_.dtype,
-                                      .page_block_size = batch_.page_block_size,
-                                      .page_stride = batch_.page_elements(),
-                                      .token_stride = shape.h_kv * shape.d_qk,
-                                      .head_stride = shape.d_qk},
-                               .pieces = {}};
+    kernels::RankInputs inputs{.kv = contiguous_view(batch_, cache_.get()), .pieces = {}};
     for (const Request& request : batch_.requests) {
       inputs.pieces.push_back({.block_table = request.block_table.data(),
                                .q = query_.data(),

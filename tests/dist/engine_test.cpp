@@ -3,13 +3,15 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <iterator>
+#include <functional>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
 
+#include "core/growing_plan.h"
 #include "tests/dist/problem.h"
 #include "tests/dist/world.h"
 
@@ -30,23 +32,39 @@ struct Way {
   }
 };
 
-std::vector<ResultSlice> decode_on(const Communicator& comm, const Problem& problem, const Way& way,
-                                   const kernels::Backend& backend) {
-  const Partition partition =
-      make_partition(problem.batch(), parse_shard_mode(way.mode, comm.size()), comm.size());
-  std::vector<ResultSlice> results;
-  decode(comm, problem.batch(), partition, problem.inputs(partition.pieces_of(comm.rank())),
-         backend,
-         {.compute = {.threads = way.threads, .exact = way.exact},
+DecodeSettings settings_of(const Way& way) {
+  return {.compute = {.threads = way.threads, .exact = way.exact},
           .exchange = way.exchange,
-          .pretended_ranks_per_node = way.pretended_ranks_per_node},
-         [&](std::vector<ResultSlice> some) {
-           std::move(some.begin(), some.end(), std::back_inserter(results));
-         });
+          .pretended_ranks_per_node = way.pretended_ranks_per_node};
+}
+
+/// Gathers what `run` hands over, by request and heads.
+std::vector<ResultSlice> results_of(const std::function<void(const OnResults&)>& run) {
+  std::vector<ResultSlice> results;
+  run([&](const std::vector<ResultSlice>& some) {
+    results.insert(results.end(), some.begin(), some.end());
+  });
   std::sort(results.begin(), results.end(), [](const ResultSlice& a, const ResultSlice& b) {
     return std::pair(a.request, a.heads.begin) < std::pair(b.request, b.heads.begin);
   });
   return results;
+}
+
+/// Decodes requests of the lengths in `batch`, which is the problem's or a shorter one.
+std::vector<ResultSlice> decode_on(const Communicator& comm, const Problem& problem,
+                                   const Batch& batch, const Way& way,
+                                   const kernels::Backend& backend) {
+  const Partition partition =
+      make_partition(batch, parse_shard_mode(way.mode, comm.size()), comm.size());
+  return results_of([&](const OnResults& on_results) {
+    decode(comm, batch, partition, problem.inputs(partition.pieces_of(comm.rank())), backend,
+           settings_of(way), on_results);
+  });
+}
+
+std::vector<ResultSlice> decode_on(const Communicator& comm, const Problem& problem, const Way& way,
+                                   const kernels::Backend& backend) {
+  return decode_on(comm, problem, problem.batch(), way, backend);
 }
 
 /// The rows of `slice` cut out of the whole results of one rank.
@@ -212,13 +230,56 @@ TEST(Engine, HandsResultsOverWhileOthersAreStillToCome) {
       make_partition(problem.batch(), {.kind = ShardMode::Kind::kKv}, comm.size());
   int calls = 0;
   decode(comm, problem.batch(), partition, problem.inputs(partition.pieces_of(comm.rank())),
-         kernels::find_host_backend("auto"), {}, [&](std::vector<ResultSlice> some) {
+         kernels::find_host_backend("auto"), {}, [&](const std::vector<ResultSlice>& some) {
            EXPECT_FALSE(some.empty());
            ++calls;
          });
   EXPECT_GE(calls, 1);
   if (comm.size() == 1) {
     EXPECT_GT(calls, 4);
+  }
+}
+
+/// Decodes all steps with one decoder; each must have the bits of a decoder of its own.
+void expect_same_bits_in_all_steps(const Problem& problem, Growth growth,
+                                   const std::vector<std::vector<ResultSlice>>& wholes,
+                                   const Way& way, const kernels::Backend& backend) {
+  SCOPED_TRACE(way.text());
+  const Communicator& comm = test_world();
+  std::vector<std::int64_t> requests(problem.batch().requests.size());
+  std::iota(requests.begin(), requests.end(), std::int64_t{0});
+  const GrowingPlan plan = make_growing_plan(problem.batch(), requests, growth,
+                                             parse_shard_mode(way.mode, comm.size()), comm.size());
+  const std::vector<Piece> held = held_pieces(problem.batch(), plan, comm.rank());
+  GrowingSteps steps(problem.batch(), plan);
+  Decoder decoder(comm, steps.sizes(), steps.partition(), {held, problem.inputs(held)}, backend,
+                  settings_of(way));
+  for (const std::vector<ResultSlice>& whole : wholes) {
+    if (steps.advance() == GrowingSteps::Change::kNone) {
+      decoder.follow_lengths();
+    } else {
+      decoder.follow_partition();
+    }
+    const auto slices = results_of([&](const OnResults& on_results) { decoder.run(on_results); });
+    for (const ResultSlice& slice : slices) {
+      EXPECT_EQ(slice, cut(whole, slice, problem.batch()));
+    }
+    expect_all_rows_once(problem, slices);
+  }
+}
+
+TEST(Engine, GivesTheSameBitsInEveryStepOfAGrowingBatch) {
+  const Problem problem(kShape, {{1, 700}, {9, 400}, {1, 0}, {30, 1300}, {2, 170}}, 10);
+  const Growth growth{.steps = 40};
+  const kernels::Backend& backend = kernels::find_host_backend("auto");
+  Batch sizes = problem.batch();
+  std::vector<std::vector<ResultSlice>> wholes;
+  for (std::int64_t step = 0; step < growth.steps; ++step) {
+    set_lengths(problem.batch(), growth, step, sizes);
+    wholes.push_back(decode_on(Communicator::self(), problem, sizes, {}, backend));
+  }
+  for (const Way& way : ways_for(test_world().size())) {
+    expect_same_bits_in_all_steps(problem, growth, wholes, way, backend);
   }
 }
 
