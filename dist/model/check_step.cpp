@@ -22,6 +22,7 @@ void check_sequence(const std::string& field, const StepSequence& s, const Model
   expect(tokens > 0, field + ".tokens", tokens, "at least one token");
   expect(s.start >= 0 && s.start + tokens <= config.max_position, field + ".start", s.start,
          "positions up to " + std::to_string(config.max_position));
+  expect(s.prefill_end >= 0, field + ".prefill_end", s.prefill_end, "a position");
   expect(pages >= ceil_div(s.start + tokens, kPageTokens), field + ".pages", pages,
          "a page for each " + std::to_string(kPageTokens) + " tokens up to the last one");
   for (const std::int32_t id : s.tokens) {

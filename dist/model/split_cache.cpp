@@ -45,11 +45,11 @@ void SplitCacheAttention::begin(const GroupStep& step) {
   decoder_.reset();
   batch_.requests.clear();
   tokens_.clear();
-  for (const GroupStep::Sequence& s : step.sequences) {
+  for (const GroupStep::Part& part : step.absorbed) {
     Request& request = batch_.requests.emplace_back();
-    request.query_len = s.tokens.size();
-    request.context_len = s.start + s.tokens.size();
-    tokens_.push_back(s.tokens);
+    request.query_len = part.tokens.size();
+    request.context_len = part.context();
+    tokens_.push_back(part.tokens);
   }
   plan_partition();
   plan_inputs(step);
@@ -122,9 +122,9 @@ void SplitCacheAttention::plan_inputs(const GroupStep& step) {
   inputs_.pieces.clear();
   const auto* const q = reinterpret_cast<const std::uint16_t*>(rounded_.data());
   for (const Piece& piece : partition_.pieces_of(context_.group.rank())) {
-    const GroupStep::Sequence& s = step.sequences[piece.request];
-    inputs_.pieces.push_back({.block_table = s.pages.data(),
-                              .q = q + s.tokens.begin * batch_.shape.h_q * row_words,
+    const GroupStep::Part& part = step.absorbed[piece.request];
+    inputs_.pieces.push_back({.block_table = part.pages.data(),
+                              .q = q + part.tokens.begin * batch_.shape.h_q * row_words,
                               .q_token_stride = batch_.shape.h_q * row_words,
                               .q_head_stride = row_words});
   }

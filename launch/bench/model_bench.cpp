@@ -18,7 +18,7 @@
 namespace mla::launch::bench {
 namespace {
 
-constexpr std::int64_t kPromptStepTokens = 512;
+constexpr std::int64_t kPromptStepTokens = 1024;
 
 /// Requests of one length, which are fed their prompts and then one token after another.
 class ModelPoint {
@@ -76,6 +76,7 @@ class ModelPoint {
     return {.group = group,
             .tokens = tokens.subspan(begin, count),
             .start = begin,
+            .prefill_end = dist::prefill_end(context_),
             .pages = sequences_[request].pages,
             .logits = logits};
   }

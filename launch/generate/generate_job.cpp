@@ -95,7 +95,8 @@ ExitCode generate(const RootContext& context) {
                        .page_tokens = dist::kPageTokens,
                        .max_step_tokens = model_options.limits.max_tokens,
                        .max_running = model_options.limits.max_logits,
-                       .share_prefixes = options.share_prefixes});
+                       .share_prefixes = options.share_prefixes,
+                       .prefill_block = dist::kPrefillBlock});
   const proto::CompletionJob job{.model = options.model.name, .created = 0};
   std::int64_t answered = journal != nullptr ? journal->size() : 0;
   std::int64_t failed = journal != nullptr ? journal->num_failed() : 0;

@@ -90,6 +90,7 @@ void Generation::step() {
         {.group = work.group,
          .tokens = all.subspan(work.positions.begin, work.positions.size()),
          .start = work.positions.begin,
+         .prefill_end = work.prefill_end,
          .pages = scheduler_.pages(work.sequence),
          .logits = work.samples ? dist::WantLogits::kLast : dist::WantLogits::kNone});
     tokens += work.positions.size();

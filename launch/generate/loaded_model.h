@@ -28,7 +28,7 @@ struct ModelSettings {
   std::string backend = "auto";
   std::string kv_dtype = "fp32";
   int threads = 0;  ///< per rank; 0: as `choose_threads` says
-  std::int64_t max_step_tokens = 512;
+  std::int64_t max_step_tokens = 1024;
   std::int64_t max_context = 0;   ///< of a prompt and its answer; 0: the model's
   std::int64_t cache_tokens = 0;  ///< of each group of ranks; 0: for all that run, if they fit
 };
