@@ -40,13 +40,14 @@ void PagePool::add_user(std::int32_t id) {
   --available_;
 }
 
-std::vector<std::int32_t> PagePool::find_prefix(std::span<const std::int32_t> tokens) {
+std::vector<std::int32_t> PagePool::find_prefix(std::span<const std::int32_t> tokens,
+                                                std::int64_t prefill_end) {
   std::vector<std::int32_t> found;
   std::uint64_t parent = kRoot;
   const auto size = static_cast<std::size_t>(page_tokens_);
-  for (; tokens.size() >= size; tokens = tokens.subspan(size)) {
-    const auto entry =
-        contents_.find({parent, Contents(tokens.begin(), tokens.begin() + page_tokens_)});
+  for (; tokens.size() >= size; tokens = tokens.subspan(size), prefill_end -= page_tokens_) {
+    const auto entry = contents_.find(
+        {parent, prefill_end > 0, Contents(tokens.begin(), tokens.begin() + page_tokens_)});
     if (entry == contents_.end()) break;
     add_user(entry->second);
     found.push_back(entry->second);
@@ -56,13 +57,13 @@ std::vector<std::int32_t> PagePool::find_prefix(std::span<const std::int32_t> to
 }
 
 void PagePool::publish(std::int32_t id, std::optional<std::int32_t> parent,
-                       std::span<const std::int32_t> tokens) {
+                       std::span<const std::int32_t> tokens, bool is_prefill) {
   Page& page = pages_[id];
   assert(page.users > 0 && std::ssize(tokens) == page_tokens_);
   const std::uint64_t parent_name = parent ? pages_[*parent].name : kRoot;
   assert(parent_name != kUnnamed);
   const auto [entry, is_new] =
-      contents_.try_emplace({parent_name, Contents(tokens.begin(), tokens.end())}, id);
+      contents_.try_emplace({parent_name, is_prefill, Contents(tokens.begin(), tokens.end())}, id);
   if (is_new) {
     page.entry = entry;
     page.name = next_name_++;

@@ -5,7 +5,7 @@
 #include <map>
 #include <optional>
 #include <span>
-#include <utility>
+#include <tuple>
 #include <vector>
 
 namespace mla {
@@ -14,8 +14,9 @@ namespace mla {
 /// may begin with. A page that nobody uses any more keeps its contents, and can be found, until a
 /// page is needed for others; the page that was given back first goes first.
 ///
-/// What a page holds is a function of the tokens from the start of a sequence to the page's end, so
-/// pages are found by exactly these: a page is a child of the page before it.
+/// What a page holds is a function of the tokens from the start of a sequence to the page's end and
+/// of which of them took the form of prompts (`ScheduledWork::prefill_end`), so pages are found by
+/// exactly these: a page is a child of the page before it.
 class PagePool {
  public:
   PagePool(std::int64_t num_pages, std::int64_t page_tokens);
@@ -31,17 +32,20 @@ class PagePool {
   void give_back(std::int32_t page);
 
   /// Full pages that hold the beginning of `tokens`, as many as there are; each has one user more.
-  std::vector<std::int32_t> find_prefix(std::span<const std::int32_t> tokens);
+  /// @param prefill_end tokens that take the form of prompts, whole pages
+  std::vector<std::int32_t> find_prefix(std::span<const std::int32_t> tokens,
+                                        std::int64_t prefill_end);
 
   /// From now on `page`, which has a user, can be found: it holds `tokens`, as many as a page has,
   /// after what `parent` and the pages before that hold (none: at the start). A page that others
   /// can find already with these contents stays what is found.
+  /// @param is_prefill whether they took the form of prompts
   void publish(std::int32_t page, std::optional<std::int32_t> parent,
-               std::span<const std::int32_t> tokens);
+               std::span<const std::int32_t> tokens, bool is_prefill);
 
  private:
   using Contents = std::vector<std::int32_t>;
-  using Key = std::pair<std::uint64_t, Contents>;  // name of the parent's contents, tokens
+  using Key = std::tuple<std::uint64_t, bool, Contents>;  // name of the parent's contents
 
   struct Page {
     std::int64_t users = 0;

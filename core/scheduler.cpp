@@ -23,6 +23,10 @@ Scheduler::Scheduler(const SchedulerLimits& limits) : limits_(limits) {
   check("pages_per_group", limits.pages_per_group, 1);
   check("max_running", limits.max_running, limits.groups);
   check("max_step_tokens", limits.max_step_tokens, limits.max_running);
+  if (limits.prefill_block < 0 || limits.prefill_block % limits.page_tokens != 0) {
+    throw InvalidArgument("prefill_block", std::to_string(limits.prefill_block),
+                          "a multiple of page_tokens, " + std::to_string(limits.page_tokens));
+  }
   for (int g = 0; g < limits.groups; ++g) {
     pools_.emplace_back(limits.pages_per_group, limits.page_tokens);
   }
@@ -32,7 +36,11 @@ Scheduler::Scheduler(const SchedulerLimits& limits) : limits_(limits) {
 void Scheduler::add(std::int64_t id, std::vector<std::int32_t> prompt) {
   assert(!prompt.empty() && std::ssize(prompt) < max_sequence_tokens());
   assert(!sequences_.contains(id));
-  sequences_[id].tokens = std::move(prompt);
+  Sequence& sequence = sequences_[id];
+  sequence.tokens = std::move(prompt);
+  if (const std::int64_t block = limits_.prefill_block; block > 0) {
+    sequence.prefill_end = std::ssize(sequence.tokens) / block * block;
+  }
   waiting_.push_back(id);
 }
 
@@ -98,9 +106,9 @@ void Scheduler::publish_full_pages(Sequence& sequence) {
   const std::int64_t size = limits_.page_tokens;
   for (; (sequence.published + 1) * size <= sequence.computed; ++sequence.published) {
     const std::int64_t p = sequence.published;
-    pools_[sequence.group].publish(sequence.pages[p],
-                                   p == 0 ? std::nullopt : std::optional(sequence.pages[p - 1]),
-                                   std::span(sequence.tokens).subspan(p * size, size));
+    pools_[sequence.group].publish(
+        sequence.pages[p], p == 0 ? std::nullopt : std::optional(sequence.pages[p - 1]),
+        std::span(sequence.tokens).subspan(p * size, size), p * size < sequence.prefill_end);
   }
 }
 
@@ -141,7 +149,8 @@ void Scheduler::schedule(std::int64_t id, std::int64_t most) {
   step_.push_back({.sequence = id,
                    .group = sequence.group,
                    .positions = {sequence.computed, end},
-                   .samples = end == all});
+                   .samples = end == all,
+                   .prefill_end = sequence.prefill_end});
 }
 
 /// Starts sequences of the queue while there is room for the next one: tokens in the step, and
@@ -173,7 +182,8 @@ bool Scheduler::start(std::int64_t id, int group) {
   sequence.group = group;
   if (limits_.share_prefixes) {
     // The last token is computed in any case, since its logits are wanted.
-    sequence.pages = pools_[group].find_prefix(std::span(sequence.tokens).first(tokens - 1));
+    sequence.pages = pools_[group].find_prefix(std::span(sequence.tokens).first(tokens - 1),
+                                               sequence.prefill_end);
   }
   const std::int64_t found = std::ssize(sequence.pages);
   const std::int64_t wanted = std::min(tokens + 1, max_sequence_tokens());

@@ -20,6 +20,9 @@ struct SchedulerLimits {
   std::int64_t max_step_tokens = 0;  ///< of one step, an even share for each group
   std::int64_t max_running = 0;      ///< sequences with pages, an even share for each group
   bool share_prefixes = true;        ///< sequences that begin alike use the same pages
+  /// Whole blocks of so many tokens of a prompt take a form of their own, which pages depend on
+  /// (`ScheduledWork::prefill_end`). A multiple of page_tokens; 0: there is no such form.
+  std::int64_t prefill_block = 0;
 };
 
 /// What to compute of one sequence in a step.
@@ -28,6 +31,9 @@ struct ScheduledWork {
   int group = 0;
   Range positions;       ///< of its tokens
   bool samples = false;  ///< the last position gives the next token
+  /// Positions before it lie in whole blocks of the prompt: the same in every step of a sequence,
+  /// whatever has been generated since.
+  std::int64_t prefill_end = 0;
 };
 
 /// Decides what each step of a job computes: continuous batching over a paged cache. A plan, not
@@ -79,8 +85,9 @@ class Scheduler {
   struct Sequence {
     std::vector<std::int32_t> tokens;
     std::vector<std::int32_t> pages;
-    std::int64_t computed = 0;   // tokens in the cache
-    std::int64_t published = 0;  // pages that others may find
+    std::int64_t prefill_end = 0;  // of the prompt
+    std::int64_t computed = 0;     // tokens in the cache
+    std::int64_t published = 0;    // pages that others may find
     int group = 0;
   };
 

@@ -20,7 +20,7 @@ namespace mla::kernels {
 
 /// Raised whenever a change to a kernel, to the canonical tree or to how partials are merged
 /// changes the bits of results: a job does not resume with results of another arithmetic.
-inline constexpr int kArithmeticVersion = 1;
+inline constexpr int kArithmeticVersion = 2;
 
 class DecodeOperator;
 class ProjectionKernel;
@@ -46,6 +46,7 @@ struct DecodeParams {
   std::int64_t query_len = 1;        ///< s_q
   std::int64_t heads = 0;            ///< row = j * heads + (head - first head)
   Range rows;                        ///< the rows to compute, at most kMaxRowsPerItem
+  std::int64_t q_zeros = 0;          ///< the first so many elements of all rows of q are 0
   bool causal = true;
 
   std::atomic<std::int64_t>* chunks_done = nullptr;  ///< raised after each chunk; may be null

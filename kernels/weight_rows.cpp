@@ -1,5 +1,7 @@
 #include "kernels/weight_rows.h"
 
+#include "core/every_cpu.h"
+
 namespace mla::kernels {
 namespace {
 
@@ -68,6 +70,7 @@ void transpose_rows(const MatrixView& matrix, Range rows, float* row_scratch, vo
   }
 }
 
+MLA_FOR_EVERY_CPU
 void store_scaled(DType dtype, const float* from, std::int64_t n, float scale, void* to) noexcept {
   switch (dtype) {
     case DType::kBf16: {

@@ -49,7 +49,8 @@ Attention::Attention(const RankContext& context)
       queries_(context.limits.max_tokens * heads_.size() * row_width_ *
                size_of(context.limits.kv_dtype)),
       values_(context.group, context.limits.max_tokens, config_.num_heads * config_.v_head_dim,
-              config_.v_head_dim) {
+              config_.v_head_dim),
+      prefill_(context) {
   for (std::int64_t layer = 0; layer < context.config.num_layers; ++layer) copy_keys(layer);
   batch_.shape = {.h_q = heads_.size(), .h_kv = 1, .d_qk = row_width_, .d_v = config_.kv_lora_rank};
   batch_.dtype = context.limits.kv_dtype;
@@ -79,11 +80,10 @@ std::int64_t Attention::buffer_bytes(const ModelConfig& config, const ModelLimit
                                      const ModelSharding& sharding) {
   const AttentionConfig& a = config.attention;
   const std::int64_t heads = ceil_div(a.num_heads, sharding.group_size);
-  const std::int64_t split = sharding.splits_cache()
-                                 ? SplitCacheAttention::buffer_bytes(config, limits, sharding.ranks)
-                                 : 0;
+  const std::int64_t split =
+      sharding.splits_cache() ? SplitCacheAttention::buffer_bytes(config, limits, sharding) : 0;
   const std::int64_t floats = latents_width(a) + heads * (q_head_dim(a) + a.kv_lora_rank + 1);
-  return split +
+  return split + PrefillAttention::buffer_bytes(config, limits, sharding) +
          limits.max_tokens * (floats * 4 + heads * cache_width(a) * size_of(limits.kv_dtype)) +
          ColumnGather::bytes(limits.max_tokens, latents_width(a), sharding.group_size) +
          ColumnGather::bytes(limits.max_tokens, a.num_heads * a.v_head_dim, sharding.group_size);
@@ -111,29 +111,30 @@ void Attention::copy_keys(std::int64_t layer) {
 void Attention::begin(const GroupStep& step) {
   step_ = &step;
   rows_to_read_ = 0;
-  for (const GroupStep::Sequence& s : step.sequences) {
-    rows_to_read_ += own_rows(s.start + s.tokens.size());
+  for (const auto* parts : {&step.absorbed, &step.prefills}) {
+    for (const GroupStep::Part& part : *parts) rows_to_read_ += own_rows(part.context());
   }
   decoder_.reset();
   batch_.requests.clear();
   pieces_.clear();
   inputs_.pieces.clear();
+  if (step.absorbed.empty()) return;
   if (split_) {
     split_->begin(step);
     return;
   }
-  if (heads_.empty() || step.sequences.empty()) return;
+  if (heads_.empty()) return;
 
   const std::int64_t row_words = row_width_ * size_of(batch_.dtype) / 2;
-  for (const GroupStep::Sequence& s : step.sequences) {
+  for (const GroupStep::Part& part : step.absorbed) {
     Request& request = batch_.requests.emplace_back();
-    request.query_len = s.tokens.size();
-    request.context_len = s.start + s.tokens.size();
+    request.query_len = part.tokens.size();
+    request.context_len = part.context();
     pieces_.push_back({.request = static_cast<std::int64_t>(pieces_.size()),
                        .heads = {0, heads_.size()},
                        .chunks = {0, batch_.num_chunks(request)}});
-    const std::byte* const q = queries_.data() + s.tokens.begin * heads_.size() * row_words * 2;
-    inputs_.pieces.push_back({.block_table = s.pages.data(),
+    const std::byte* const q = queries_.data() + part.tokens.begin * heads_.size() * row_words * 2;
+    inputs_.pieces.push_back({.block_table = part.pages.data(),
                               .q = reinterpret_cast<const std::uint16_t*>(q),
                               .q_token_stride = heads_.size() * row_words,
                               .q_head_stride = row_words});
@@ -162,10 +163,12 @@ void Attention::run(std::int64_t layer, const float* x, ColumnGather& out) {
   const AttentionWeights& weights = context_.weights.layers[layer].attention;
   project(weights, x);
   take_latents(layer, latents_.gather(step_->tokens()));
+  rotate_queries();
   absorb(layer);
   write_queries();
   attend(layer);
-  project_values(weights);
+  if (!context_.sharding.fast_combine) project_values(weights);
+  prefill_.run(*step_, weights.kv_b, cache_of(layer), q_.data(), values_.local(), values_.stride());
   project_out(weights, values_.gather(step_->tokens()), out);
 }
 
@@ -238,13 +241,20 @@ void Attention::rotate(std::int64_t token, float* x) const {
                   context_.config.rope.interleaved, x);
 }
 
+void Attention::rotate_queries() {
+#pragma omp parallel for schedule(static) num_threads(context_.threads)
+  for (std::int64_t i = 0; i < step_->tokens() * heads_.size(); ++i) {
+    rotate(i / heads_.size(), q_.data() + i * q_head_dim(config_) + config_.qk_nope_head_dim);
+  }
+}
+
 /// absorbed[token, head] = W_UK q_nope
 void Attention::absorb(std::int64_t layer) {
   layers_.clear();
   for (std::int64_t h = 0; h < heads_.size(); ++h) {
     layers_.push_back({.weights = key_views_[layer * heads_.size() + h],
                        .outputs = {0, config_.kv_lora_rank},
-                       .rows = step_->tokens(),
+                       .rows = step_->absorbed_tokens,
                        .x = q_.data() + h * q_head_dim(config_),
                        .x_stride = heads_.size() * q_head_dim(config_),
                        .y = absorbed_.data() + h * config_.kv_lora_rank,
@@ -261,23 +271,26 @@ void Attention::write_queries() {
       split_ ? reinterpret_cast<std::byte*>(split_->queries().local()) : queries_.data();
   const std::int64_t stride = split_ ? split_->queries().stride() : heads * row_width_;
 #pragma omp parallel for schedule(static) num_threads(context_.threads)
-  for (std::int64_t i = 0; i < step_->tokens() * heads; ++i) {
+  for (std::int64_t i = 0; i < step_->absorbed_tokens * heads; ++i) {
     const float scale = step_->q_scales[i / heads];
     std::byte* const to = base + (i / heads * stride + i % heads * row_width_) * size_of(type);
     kernels::store_scaled(type, absorbed_.data() + i * config_.kv_lora_rank, config_.kv_lora_rank,
                           scale, to);
-    float* const rope = q_.data() + i * q_head_dim(config_) + config_.qk_nope_head_dim;
-    rotate(i / heads, rope);
+    const float* const rope = q_.data() + i * q_head_dim(config_) + config_.qk_nope_head_dim;
     kernels::store_scaled(type, rope, config_.qk_rope_head_dim, scale,
                           to + config_.kv_lora_rank * size_of(type));
   }
 }
 
-/// absorbed <- o, the attention of the queries to the rows of the cache.
+/// absorbed <- o, the attention of the absorbed queries to the rows of the cache; with a fast
+/// combine their values are made already.
 void Attention::attend(std::int64_t layer) {
   const auto* const cache = reinterpret_cast<const std::uint16_t*>(cache_of(layer));
   context_.bytes_read += rows_to_read_ * row_width_ * size_of(batch_.dtype);
-  if (split_) {
+  if (step_->absorbed.empty()) return;
+  if (context_.sharding.fast_combine) {
+    split_->run(cache, context_.weights.layers[layer].attention.kv_b, values_);
+  } else if (split_) {
     split_->run(cache, absorbed_.data());
   } else if (decoder_) {
     inputs_.kv.data = cache;
@@ -292,7 +305,7 @@ void Attention::project_values(const AttentionWeights& weights) {
     const std::int64_t first = kv_b_row(config_, heads_.begin + h) + config_.qk_nope_head_dim;
     layers_.push_back({.weights = weights.kv_b,
                        .outputs = {first, first + config_.v_head_dim},
-                       .rows = step_->tokens(),
+                       .rows = step_->absorbed_tokens,
                        .x = absorbed_.data() + h * config_.kv_lora_rank,
                        .x_stride = heads_.size() * config_.kv_lora_rank,
                        .y = values_.local() + h * config_.v_head_dim,

@@ -10,6 +10,7 @@
 #include "core/strided_results.h"
 #include "dist/model/gather.h"
 #include "dist/model/group_step.h"
+#include "dist/model/prefill.h"
 #include "dist/model/rank_context.h"
 #include "dist/model/split_cache.h"
 #include "kernels/local_decode.h"
@@ -18,10 +19,11 @@ namespace mla::dist {
 
 /// The attention of all layers on one rank, for its heads, and the cache of its group.
 ///
-/// Every token, of a prompt or generated, goes the same way: its row is written to the cache, then
-/// its absorbed queries attend to the rows [0, position] by the engine, chunk by chunk along the
-/// canonical tree. So what comes out depends on the sequence's tokens up to it, and on nothing
-/// else: not on how a prompt was cut into steps, nor on what else is in a step.
+/// Every token's row is written to the cache. Then its queries attend to the rows [0, position],
+/// absorbed, by the engine, chunk by chunk along the canonical tree; or, in the whole blocks of a
+/// long prompt, in the MHA form (`PrefillAttention`). So what comes out depends on the sequence's
+/// tokens up to it, and on nothing else: not on how a prompt was cut into steps, nor on what else
+/// is in a step.
 class Attention {
  public:
   /// Copies the rank's W_UK, transposed. `context` must outlive it. Collective over the group.
@@ -47,6 +49,7 @@ class Attention {
                                     std::int64_t x_stride);
   void take_latents(std::int64_t layer, const float* latents);
   void rotate(std::int64_t token, float* x) const;
+  void rotate_queries();
   void absorb(std::int64_t layer);
   void write_queries();
   void attend(std::int64_t layer);
@@ -85,6 +88,7 @@ class Attention {
   std::optional<StridedResults> results_;
   std::optional<kernels::LocalDecoder> decoder_;
   std::optional<SplitCacheAttention> split_;  // does what follows the queries where it is in use
+  PrefillAttention prefill_;
 };
 
 }  // namespace mla::dist

@@ -22,6 +22,7 @@ void check_sequence(const std::string& field, const StepSequence& s, const Model
   expect(tokens > 0, field + ".tokens", tokens, "at least one token");
   expect(s.start >= 0 && s.start + tokens <= config.max_position, field + ".start", s.start,
          "positions up to " + std::to_string(config.max_position));
+  expect(s.prefill_end >= 0, field + ".prefill_end", s.prefill_end, "a position");
   expect(pages >= ceil_div(s.start + tokens, kPageTokens), field + ".pages", pages,
          "a page for each " + std::to_string(kPageTokens) + " tokens up to the last one");
   for (const std::int32_t id : s.tokens) {
@@ -45,6 +46,8 @@ void check_options(const ModelConfig& config, const ModelSharding& sharding,
   expect(sharding.cache_run >= 0 && sharding.cache_run % kDefaultChunkTokens == 0,
          "sharding.cache_run", sharding.cache_run,
          "a multiple of " + std::to_string(kDefaultChunkTokens));
+  expect(!sharding.fast_combine || sharding.splits_cache(), "sharding.fast_combine", 1,
+         "0 where the cache is not split");
   expect(limits.num_pages > 0, "limits.num_pages", limits.num_pages, "at least 1");
   expect(limits.max_tokens > 0, "limits.max_tokens", limits.max_tokens, "at least 1");
   expect(limits.max_logits > 0, "limits.max_logits", limits.max_logits, "at least 1");

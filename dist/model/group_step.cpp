@@ -1,9 +1,45 @@
 #include "dist/model/group_step.h"
 
+#include <algorithm>
+
 #include "core/rope.h"
 #include "kernels/rotary.h"
 
 namespace mla::dist {
+namespace {
+
+/// How many of the new tokens take the MHA form.
+std::int64_t prefill_tokens(const StepSequence& s) {
+  return std::clamp<std::int64_t>(s.prefill_end - s.start, 0, std::ssize(s.tokens));
+}
+
+/// Adds the tokens `part` of a sequence, if there are any.
+void add_part(const StepSequence& s, Range part, std::vector<GroupStep::Part>& parts,
+              GroupStep& step) {
+  if (part.empty()) return;
+  const std::int64_t first = step.tokens();
+  parts.push_back({{first, first + part.size()}, s.start + part.begin, s.pages});
+  for (std::int64_t i = part.begin; i < part.end; ++i) {
+    step.ids.push_back(s.tokens[i]);
+    step.positions.push_back(s.start + i);
+    step.page_tables.push_back(s.pages.data());
+  }
+}
+
+/// Finds the tokens whose logits are wanted among those of both forms.
+void add_logits(const StepBatch& batch, int group, GroupStep& step) {
+  std::int64_t next_absorbed = 0;
+  std::int64_t next_prefill = step.absorbed_tokens;
+  for (const StepSequence& s : batch.sequences) {
+    if (s.group != group) continue;
+    for (std::int64_t i = 0; i < std::ssize(s.tokens); ++i) {
+      const std::int64_t token = i < prefill_tokens(s) ? next_prefill++ : next_absorbed++;
+      if (std::ssize(s.tokens) - i <= logits_of(s)) step.logits.push_back(token);
+    }
+  }
+}
+
+}  // namespace
 
 std::int64_t logits_of(const StepSequence& sequence) {
   switch (sequence.logits) {
@@ -27,22 +63,21 @@ std::vector<std::int64_t> tokens_of_groups(const StepBatch& batch, int groups) {
 
 void make_group_step(const ModelConfig& config, std::span<const float> inv_freq,
                      const StepBatch& batch, int group, GroupStep& step) {
-  step.sequences.clear();
+  step.absorbed.clear();
+  step.prefills.clear();
   step.ids.clear();
   step.positions.clear();
   step.page_tables.clear();
   step.logits.clear();
   for (const StepSequence& s : batch.sequences) {
-    if (s.group != group) continue;
-    const std::int64_t first = step.tokens();
-    step.ids.insert(step.ids.end(), s.tokens.begin(), s.tokens.end());
-    step.sequences.push_back({{first, step.tokens()}, s.start, s.pages});
-    for (std::int64_t t = first; t < step.tokens(); ++t) {
-      step.positions.push_back(s.start + t - first);
-      step.page_tables.push_back(s.pages.data());
-      if (step.tokens() - t <= logits_of(s)) step.logits.push_back(t);
-    }
+    if (s.group == group)
+      add_part(s, {prefill_tokens(s), std::ssize(s.tokens)}, step.absorbed, step);
   }
+  step.absorbed_tokens = step.tokens();
+  for (const StepSequence& s : batch.sequences) {
+    if (s.group == group) add_part(s, {0, prefill_tokens(s)}, step.prefills, step);
+  }
+  add_logits(batch, group, step);
   const auto tokens = static_cast<std::size_t>(step.tokens());
   step.cosines.resize(tokens * inv_freq.size());
   step.sines.resize(tokens * inv_freq.size());

@@ -10,18 +10,25 @@
 
 namespace mla::dist {
 
-/// What one group has to do in a step, token by token.
+/// What one group has to do in a step, token by token: first the tokens of all sequences that take
+/// the absorbed form of attention, then those that take the MHA form.
 struct GroupStep {
-  struct Sequence {
+  /// Tokens of a sequence that take the same form.
+  struct Part {
     Range tokens;            ///< of the group's tokens
     std::int64_t start = 0;  ///< position of the first of them
     std::span<const std::int32_t> pages;
+
+    /// Positions that the last token attends to.
+    std::int64_t context() const { return start + tokens.size(); }
   };
-  std::vector<Sequence> sequences;
+  std::vector<Part> absorbed;
+  std::vector<Part> prefills;
+  std::int64_t absorbed_tokens = 0;              ///< in all parts of `absorbed`
   std::vector<std::int32_t> ids;                 ///< [tokens]
   std::vector<std::int64_t> positions;           ///< [tokens]
   std::vector<const std::int32_t*> page_tables;  ///< [tokens]: `pages` of the token's sequence
-  std::vector<std::int64_t> logits;              ///< the tokens whose logits are wanted
+  std::vector<std::int64_t> logits;  ///< the tokens whose logits are wanted, by sequence
 
   /// Rotation of each token's position: [tokens, qk_rope / 2].
   std::vector<float> cosines;

@@ -78,6 +78,7 @@ std::vector<std::byte> pack(const StepBatch& batch, std::span<const RowRequest> 
   for (const StepSequence& sequence : batch.sequences) {
     packer.put(sequence.group);
     packer.put(sequence.start);
+    packer.put(sequence.prefill_end);
     packer.put(sequence.logits);
     packer.put_vector(sequence.tokens);
     packer.put_vector(sequence.pages);
@@ -104,6 +105,7 @@ Order unpack(std::span<const std::byte> bytes) {
     StepSequence& sequence = order.batch.sequences.emplace_back();
     sequence.group = unpacker.get<int>();
     sequence.start = unpacker.get<std::int64_t>();
+    sequence.prefill_end = unpacker.get<std::int64_t>();
     sequence.logits = unpacker.get<WantLogits>();
     sequence.tokens = order.lists.emplace_back(unpacker.get_vector<std::int32_t>());
     sequence.pages = order.lists.emplace_back(unpacker.get_vector<std::int32_t>());

@@ -147,7 +147,7 @@ struct Fp32Scheme {
   /// Takes the scores of the block on by the elements [begin, end). The first groups' tiles
   /// prefetch these elements of the next block.
   static void score_slab(const Scratch& s, std::int64_t d_qk, std::int64_t groups, int tokens,
-                         std::int64_t begin, std::int64_t end) {
+                         std::int64_t begin, std::int64_t end, bool first) {
     const std::int64_t ld = groups * kLanes;
     deal(groups, kScoreGroups, [&](std::int64_t group, std::int64_t num_groups) {
       with_constant<kScoreGroups>(num_groups, [&]<int kGroups>() {
@@ -159,7 +159,7 @@ struct Fp32Scheme {
                                .elements = end - begin,
                                .scores = s.scores + t * ld + group * kLanes,
                                .ld = ld,
-                               .first = begin == 0,
+                               .first = first,
                                .ahead = group == 0 ? s.ahead + t : nullptr,
                                .ahead_begin = begin};
           with_constant<kMostTokens>(num_tokens,
@@ -172,8 +172,11 @@ struct Fp32Scheme {
   static void score_block(const DecodeParams& params, std::int64_t groups, int tokens,
                           const Scratch& s) {
     const std::int64_t d_qk = params.shape.d_qk;
-    for (std::int64_t begin = 0; begin < d_qk; begin += kSlab) {
-      const std::int64_t end = begin + kSlab < d_qk ? begin + kSlab : d_qk;
+    const std::int64_t zeros = params.q_zeros / kLanes * kLanes;
+    std::int64_t end = 0;
+    for (std::int64_t begin = 0; begin < d_qk; begin = end) {
+      const std::int64_t stop = begin < zeros ? zeros : d_qk;
+      end = begin + kSlab < stop ? begin + kSlab : stop;
       if (params.kv.dtype == DType::kBf16) {
         widen_slab<DType::kBf16>(s, tokens, begin, end);
       } else if (params.kv.dtype == DType::kFp32) {
@@ -181,7 +184,7 @@ struct Fp32Scheme {
       } else {
         widen_slab<DType::kFp16>(s, tokens, begin, end);
       }
-      score_slab(s, d_qk, groups, tokens, begin, end);
+      if (begin >= zeros) score_slab(s, d_qk, groups, tokens, begin, end, begin == zeros);
     }
   }
 

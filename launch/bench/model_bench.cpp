@@ -10,16 +10,15 @@
 #include "dist/model/model.h"
 #include "dist/stopwatch.h"
 #include "launch/affinity.h"
-#include "launch/bench/limits.h"
-#include "launch/bench/pool.h"
 #include "launch/bench/sizes.h"
 #include "launch/generate/loaded_model.h"
 #include "launch/machine.h"
+#include "launch/read_rate.h"
 
 namespace mla::launch::bench {
 namespace {
 
-constexpr std::int64_t kPromptStepTokens = 512;
+constexpr std::int64_t kPromptStepTokens = 1024;
 
 /// Requests of one length, which are fed their prompts and then one token after another.
 class ModelPoint {
@@ -77,6 +76,7 @@ class ModelPoint {
     return {.group = group,
             .tokens = tokens.subspan(begin, count),
             .start = begin,
+            .prefill_end = dist::prefill_end(context_),
             .pages = sequences_[request].pages,
             .logits = logits};
   }
@@ -87,13 +87,11 @@ class ModelPoint {
   std::vector<Sequence> sequences_;
 };
 
-/// Bytes per second that all ranks read at the same time. Collective.
-double read_limit(const dist::Communicator& comm, int threads) {
-  Pool pool(cold_pool_bytes());
-  pool.fill(DType::kBf16);
-  comm.barrier();
-  const auto rates = comm.all_gather(measure_memory(pool, threads));
-  return std::accumulate(rates.begin(), rates.end(), 0.0);
+/// Of a step on average, of all ranks. Collective.
+std::int64_t mean_partial_bytes(const dist::Communicator& comm, const dist::ModelWork& before,
+                                const dist::ModelWork& after, int steps) {
+  const auto bytes = comm.all_gather(after.partial_bytes_sent - before.partial_bytes_sent);
+  return std::accumulate(bytes.begin(), bytes.end(), std::int64_t{0}) / steps;
 }
 
 /// Of a step on average: the seconds of rank 0, the bytes of all ranks. Collective.
@@ -117,6 +115,7 @@ ModelSettings settings_of(const ModelBenchOptions& options, std::int64_t context
   settings.load_format = "dummy";
   settings.layers = options.layers;
   settings.sharding = options.sharding;
+  settings.combine = options.combine;
   settings.backend = options.backend;
   settings.kv_dtype = options.kv_dtype;
   settings.max_step_tokens = kPromptStepTokens;
@@ -147,7 +146,8 @@ ExitCode run_model_bench(const dist::Communicator& comm, const ModelBenchOptions
   const std::int64_t most = *std::max_element(requests_list.begin(), requests_list.end());
   const std::int64_t longest = *std::max_element(contexts.begin(), contexts.end()) + options.steps;
   LoadedModel loaded(comm, settings_of(options, longest), most, most, threads);
-  const double limit = read_limit(comm, threads);
+  const auto rates = comm.all_gather(read_rate(comm, threads));
+  const double limit = std::accumulate(rates.begin(), rates.end(), 0.0);
   const dist::Stopwatch load;
   loaded.prepare();
   dist::Model& model = loaded.model();
@@ -192,6 +192,12 @@ ExitCode run_model_bench(const dist::Communicator& comm, const ModelBenchOptions
       print(line_of("attention", parts[0], limit) + line_of("dense MLPs", parts[1], limit) +
             line_of("experts", parts[2], limit) + line_of("head", parts[3], limit) +
             line_of("step (median)", step, limit));
+      const std::int64_t partials = mean_partial_bytes(comm, before, after, options.steps);
+      if (model_options.sharding.splits_cache()) {
+        print(fmt::format("partials and outputs sent, {} combine: {:.1f} KiB a step\n",
+                          model_options.sharding.fast_combine ? "fast" : "exact",
+                          static_cast<double>(partials) / 1024));
+      }
     }
   }
   return ExitCode::kDone;

@@ -17,13 +17,14 @@ struct ModelBenchOptions {
   std::string contexts = "128,2048";  ///< tokens of each request
   std::string kv_dtype = "bf16";
   std::string sharding = "auto";
+  std::string combine = "exact";
   std::string backend = "auto";
   std::string threads;  ///< per rank; empty: as `choose_threads` says
   int steps = 20;       ///< of each point
 };
 
 /// Measures a model with made-up bf16 weights on all ranks: for every number of requests and every
-/// context first the prompts, in steps of 512 tokens, then steps of one token for each request.
+/// context first the prompts, in steps of 1024 tokens, then steps of one token for each request.
 /// A table goes to `sink`, line by line, on rank 0: how long the parts of a step took, what they
 /// read, and how that compares with what all ranks together read at most, as measured before.
 /// Collective.

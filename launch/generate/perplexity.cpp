@@ -45,6 +45,7 @@ Likelihood likelihood_of(std::span<const std::int32_t> tokens, LoadedModel& mode
     dist::StepBatch batch;
     batch.sequences.push_back({.tokens = tokens.subspan(begin, end - begin),
                                .start = begin,
+                               .prefill_end = dist::prefill_end(std::ssize(tokens)),
                                .pages = pages,
                                .logits = dist::WantLogits::kAll});
     for (const dist::RowChoice& choice : model.job().step(batch, rows)) {
@@ -63,7 +64,7 @@ ExitCode run_perplexity(const dist::Communicator& comm, const PerplexityOptions&
   bind_threads(comm, threads);
   std::vector<std::int32_t> tokens;
   comm.on_root([&] { tokens = read_tokens(options); });
-  constexpr std::int64_t kRows = 128;  // of logits in a step
+  constexpr std::int64_t kRows = dist::kPrefillBlock;  // of logits in a step
   LoadedModel model(comm, options.model, 1, kRows, threads);
   model.prepare();
   model.job().run([&] {

@@ -36,14 +36,17 @@ Tokens numbers(std::int64_t count, std::int32_t first = 0) {
   return tokens;
 }
 
-/// A model that only remembers: what each place of the cache holds, as the tokens up to it. Every
-/// next token is a function of the sequence so far, so any mistake changes what comes out.
+/// A model that only remembers: what each place of the cache holds, as the tokens up to it and how
+/// many of them took the form of prompts. Every next token is a function of the sequence so far, so
+/// any mistake changes what comes out.
 class Job {
  public:
   explicit Job(const SchedulerLimits& limits) : limits_(limits), scheduler_(limits) {}
 
   void add(std::int64_t id, Tokens prompt, std::int64_t max_tokens) {
     ends_[id] = std::ssize(prompt) + max_tokens;
+    const std::int64_t block = limits_.prefill_block;
+    prefill_ends_[id] = block == 0 ? 0 : std::ssize(prompt) / block * block;
     scheduler_.add(id, std::move(prompt));
   }
 
@@ -92,10 +95,12 @@ class Job {
   void compute(const ScheduledWork& work) {
     const auto tokens = scheduler_.tokens(work.sequence);
     const auto pages = scheduler_.pages(work.sequence);
+    ASSERT_EQ(work.prefill_end, prefill_ends_[work.sequence]);
     for (std::int64_t p = 0; p < work.positions.end; ++p) {
       const auto page = pages[p / limits_.page_tokens];
       Tokens& place = cache_[{work.group, page, p % limits_.page_tokens}];
-      const Tokens so_far(tokens.begin(), tokens.begin() + p + 1);
+      Tokens so_far(tokens.begin(), tokens.begin() + p + 1);
+      so_far.push_back(static_cast<std::int32_t>(std::min(work.prefill_end, p + 1)));
       if (p >= work.positions.begin) place = so_far;
       ASSERT_EQ(place, so_far) << "position " << p << " of sequence " << work.sequence;
     }
@@ -114,6 +119,7 @@ class Job {
   SchedulerLimits limits_;
   Scheduler scheduler_;
   std::map<std::int64_t, std::int64_t> ends_;
+  std::map<std::int64_t, std::int64_t> prefill_ends_;
   std::map<std::tuple<int, std::int32_t, std::int64_t>, Tokens> cache_;
 };
 
@@ -153,6 +159,23 @@ TEST(Scheduler, ComputesACommonBeginningOnce) {
   EXPECT_EQ(job.finished[1], expected(numbers(10), 3));
 }
 
+TEST(Scheduler, SharesPagesWhereBothPromptsTakeTheSameForm) {
+  SchedulerLimits limits = small_limits();
+  limits.prefill_block = 8;
+  Job job(limits);
+  job.add(0, numbers(13), 2);  // positions 0 to 7 take the form of prompts
+  job.run();
+  job.add(1, numbers(15), 2);  // as well
+  job.run();
+  EXPECT_EQ(job.scheduler().shared_tokens(), 12);
+  job.add(2, numbers(17), 2);  // 0 to 15
+  job.run();
+  EXPECT_EQ(job.scheduler().shared_tokens(), 12 + 8);
+  job.add(3, numbers(7), 2);  // none
+  job.run();
+  EXPECT_EQ(job.scheduler().shared_tokens(), 12 + 8);
+}
+
 TEST(Scheduler, ComputesTheLastTokenOfAPromptThatIsWhollyInTheCache) {
   Job job(small_limits());
   job.add(0, numbers(8), 4);
@@ -188,6 +211,9 @@ TEST(Scheduler, RefusesLimitsUnderWhichNothingCanRun) {
   SchedulerLimits limits = small_limits();
   limits.max_step_tokens = 3;
   EXPECT_THROW(Scheduler{limits}, InvalidArgument);
+  limits = small_limits();
+  limits.prefill_block = 6;
+  EXPECT_THROW(Scheduler{limits}, InvalidArgument) << "not whole pages";
 }
 
 #ifdef MLA_HAVE_RAPIDCHECK
@@ -200,6 +226,7 @@ TEST(SchedulerProperty, EverySequenceGetsItsTokensWhateverTheLimits) {
     limits.max_running = *rc::gen::inRange(limits.groups, 9);
     limits.max_step_tokens = *rc::gen::inRange(limits.max_running, std::int64_t{20});
     limits.share_prefixes = *rc::gen::arbitrary<bool>();
+    limits.prefill_block = limits.page_tokens * *rc::gen::inRange(0, 4);
     Job job(limits);
     const std::int64_t most = limits.pages_per_group * limits.page_tokens;
     std::map<std::int64_t, Tokens> wanted;

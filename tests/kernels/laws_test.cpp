@@ -70,6 +70,28 @@ TEST_P(ChunkLaw, RowsOfDeepSeekShapesDoNotDependOnTheirCompany) {
   }
 }
 
+TEST_P(ChunkLaw, LeavingOutZerosOfQueriesChangesNoBit) {
+  for (const DType dtype : {DType::kBf16, DType::kFp16}) {
+    const Problem problem({.shape = {9, 1, 152, 80}, .dtype = dtype, .requests = {{2, 700}}});
+    kernels::DecodeParams params = problem.params(0, 0, {0, 18});
+    for (const std::int64_t zeros : {6, 16, 80, 100}) {
+      std::vector<std::uint16_t> q(18 * 152);
+      for (std::int64_t row = 0; row < 18; ++row) {
+        const std::uint16_t* const from = problem.params(0, 0, {0, 18}).q_row(row);
+        std::copy(from + zeros, from + 152, q.begin() + row * 152 + zeros);
+      }
+      params.q = q.data();
+      params.q_token_stride = 9 * 152;
+      params.q_head_stride = 152;
+      params.q_zeros = 0;
+      Nodes multiplied = decode_whole(*GetParam(), params);
+      params.q_zeros = zeros;
+      Nodes left_out = decode_whole(*GetParam(), params);
+      EXPECT_TRUE(same_rows(left_out[0], multiplied[0], 0)) << zeros;
+    }
+  }
+}
+
 TEST_P(ChunkLaw, ThreadsAtOnceGiveTheSameBits) {
   const Problem problem({.shape = {16, 1, 80, 64}, .requests = {{1, 5000}}});
   const kernels::DecodeParams params = problem.params(0, 0, {0, 16});

@@ -84,6 +84,7 @@ struct Bf16Scheme {
     const auto tile_at = [&](int t, std::int64_t g) {
       return ScoreTile{.rows = s.rows + t,
                        .q = s.q_pairs + g * pairs * kLanes,
+                       .begin = params.q_zeros / 2 / kPairsPerStep * kPairsPerStep,
                        .pairs = pairs,
                        .scores = s.scores + t * ld + g * kLanes,
                        .ld = ld,

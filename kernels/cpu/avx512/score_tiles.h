@@ -16,6 +16,7 @@ inline constexpr int kPairsPerStep = 4;  ///< of elements; d_qk is a multiple of
 struct ScoreTile {
   const std::uint16_t* const* rows;  ///< of its tokens
   const std::uint32_t* q;            ///< [group][pairs][16 lanes], from its first group on
+  std::int64_t begin;                ///< pair of elements, a whole step: those before are 0 in q
   std::int64_t pairs;                ///< of elements
   float* scores;                     ///< [token][ld], at its first token and group
   std::int64_t ld;
@@ -65,7 +66,7 @@ class RowsAhead {
   RowsAhead<kTokens / 4> ahead(tile);
   __m512 sum[kTokens][2];
   for (auto& token : sum) token[0] = token[1] = _mm512_setzero_ps();
-  for (std::int64_t step = 0; step < tile.pairs; step += kPairsPerStep) {
+  for (std::int64_t step = tile.begin; step < tile.pairs; step += kPairsPerStep) {
     ahead.advance();
     __m512bh query[kPairsPerStep][2];
 #pragma GCC unroll 4
@@ -139,7 +140,7 @@ template <int kTokenQuads, int kRowQuads>
 #pragma GCC unroll 4
     for (int r = 0; r < 4; ++r) sum[t][r] = _mm512_setzero_ps();
   }
-  for (std::int64_t step = 0; step < tile.pairs; step += kPairsPerStep) {
+  for (std::int64_t step = tile.begin; step < tile.pairs; step += kPairsPerStep) {
     ahead.advance();
     __m512i keys[kTokenQuads];
 #pragma GCC unroll 8

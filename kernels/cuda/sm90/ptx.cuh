@@ -117,8 +117,9 @@ __device__ __forceinline__ std::uint32_t block_of_cluster() {
   asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
   return rank;
 }
+/// Orders nothing but initialised barriers.
 __device__ __forceinline__ void cluster_arrive() {
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
 }
 __device__ __forceinline__ void cluster_wait() {
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
@@ -128,21 +129,20 @@ __device__ __forceinline__ std::uint32_t map_to_block(std::uint32_t address, std
   asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(mapped) : "r"(address), "r"(block));
   return mapped;
 }
-__device__ __forceinline__ float4 load_mapped4(std::uint32_t mapped) {
-  float4 value;
-  asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
-               : "=f"(value.x), "=f"(value.y), "=f"(value.z), "=f"(value.w)
-               : "r"(mapped)
-               : "memory");
-  return value;
+/// Sends floats to a block of the cluster, whose barrier is told the bytes; both addresses mapped.
+__device__ __forceinline__ void send(std::uint32_t to, float2 x, std::uint32_t barrier) {
+  asm volatile(
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, [%3];" ::
+          "r"(to),
+      "f"(x.x), "f"(x.y), "r"(barrier)
+      : "memory");
 }
-__device__ __forceinline__ float2 load_mapped2(std::uint32_t mapped) {
-  float2 value;
-  asm volatile("ld.shared::cluster.v2.f32 {%0, %1}, [%2];"
-               : "=f"(value.x), "=f"(value.y)
-               : "r"(mapped)
-               : "memory");
-  return value;
+__device__ __forceinline__ void send(std::uint32_t to, float4 x, std::uint32_t barrier) {
+  asm volatile(
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, "
+      "[%5];" ::"r"(to),
+      "f"(x.x), "f"(x.y), "f"(x.z), "f"(x.w), "r"(barrier)
+      : "memory");
 }
 
 // This block's shared memory by address.

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <random>
@@ -28,11 +29,21 @@ Sequences random_sequences(const TestModel& model, const std::vector<std::int64_
   return sequences;
 }
 
+/// As if the first three quarters of each sequence were a prompt of blocks of 64 tokens, of which
+/// whole ones take the MHA form.
+void set_prefill_ends(const Sequences& sequences, Replay& replay) {
+  for (std::size_t s = 0; s < sequences.size(); ++s) {
+    const auto length = static_cast<std::int64_t>(sequences[s].size());
+    replay.set_prefill_end(static_cast<std::int64_t>(s), length * 3 / 4 / 64 * 64);
+  }
+}
+
 /// The logits of each sequence alone on this rank, its first half in one step, then token by token.
 Logits alone(const TestModel& model, const Sequences& sequences, DType dtype) {
   const Communicator self = Communicator::self();
   Logits logits;
   Replay replay(self, model, {1, 1}, 1, dtype, sequences);
+  set_prefill_ends(sequences, replay);
   const auto keep = [&](std::int64_t sequence, std::int64_t position, std::span<const float> row) {
     logits[{sequence, position}].assign(row.begin(), row.end());
   };
@@ -79,7 +90,10 @@ TakeLogits expect_equal(const Logits& expected) {
 
 std::vector<std::string> shardings() {
   std::vector<std::string> names{"heads", "kv", "requests"};
-  if (test_world().size() == 4) names.push_back("groups:2");
+  for (const int groups : {2, 4}) {
+    if (test_world().size() % groups != 0 || test_world().size() == groups) continue;
+    names.push_back("groups:" + std::to_string(groups));
+  }
   return names;
 }
 
@@ -93,6 +107,7 @@ void expect_same_bits_everywhere(const TestModel& model, const std::vector<std::
       SCOPED_TRACE(name + ", " + std::to_string(threads) + " threads");
       Replay replay(test_world(), model, parse_model_sharding(name, test_world().size(), 1100),
                     threads, dtype, sequences);
+      set_prefill_ends(sequences, replay);
       for (const auto& step : random_steps(sequences, ++seed)) {
         replay.step(step, expect_equal(expected));
       }
@@ -105,6 +120,14 @@ TEST(ModelBits, DependOnNothingButTheTokensOfASequence) {
     SCOPED_TRACE(family);
     expect_same_bits_everywhere(tiny_model(family), {40, 3, 120, 65, 1}, DType::kFp16);
   }
+}
+
+TEST(ModelBits, AreTheSameAloneAndAmong31Others) {
+  std::vector<std::int64_t> lengths;
+  for (std::int64_t i = 0; i < 32; ++i) lengths.push_back(1 + i * 7 % 32);
+  expect_same_bits_everywhere(tiny_model("deepseek_v3"), lengths, DType::kFp32);
+  if (std::getenv("MLA_FULL_GRID") == nullptr) return;
+  expect_same_bits_everywhere(demo_model(), lengths, DType::kFp32);
 }
 
 TEST(ModelBits, AreTheSameForContextsOfSeveralChunks) {
@@ -122,6 +145,7 @@ TEST(ModelBits, AreTheSameWithSharedPrefixes) {
   const Logits expected = alone(model, sequences, DType::kFp16);
   Replay replay(test_world(), model, parse_model_sharding("heads", test_world().size(), 150), 2,
                 DType::kFp16, sequences);
+  set_prefill_ends(sequences, replay);
   replay.step({{0, {0, 100}}}, expect_equal(expected));
   replay.share_prefix(0, 1, 64);
   replay.step({{1, {64, 150}}}, expect_equal(expected));

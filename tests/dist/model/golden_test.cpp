@@ -122,6 +122,33 @@ INSTANTIATE_TEST_SUITE_P(All, TinyModels,
                                          "minicpm3", "mistral4", "youtu"),
                          [](const auto& family) { return std::string(family.param); });
 
+TEST(TinyModel, ComputesTheSameInTheMhaForm) {
+  for (const char* family : {"deepseek_v3", "longcat_flash", "mistral4"}) {
+    TestModel model = tiny_model(family);
+    model.config.max_position = 2048;
+    std::vector<std::vector<std::int32_t>> prompt(1);
+    for (std::int32_t i = 0; i < 1200; ++i) {
+      prompt[0].push_back(static_cast<std::int32_t>(i * 7919 % model.config.vocab_size));
+    }
+    std::map<std::int64_t, std::vector<float>> absorbed;
+    float worst = 0;
+    for (const std::int64_t prefill_end : {0, 1152}) {
+      Replay replay(test_world(), model, sharding_named("heads"), 2, DType::kFp32, prompt);
+      replay.set_prefill_end(0, prefill_end);
+      replay.step(whole(prompt), [&](auto, std::int64_t position, std::span<const float> logits) {
+        std::vector<float>& expected = absorbed[position];
+        if (expected.empty()) expected.assign(logits.begin(), logits.end());
+        for (std::size_t c = 0; c < logits.size(); ++c) {
+          const float error = std::abs(logits[c] - expected[c]);
+          if (!(error <= worst)) worst = error;
+        }
+      });
+    }
+    EXPECT_LE(worst, 1e-4) << family;
+    EXPECT_GT(worst, 0) << family << ": it is another order of sums";
+  }
+}
+
 TEST(DemoModel, AgreesWithTransformersInLogitsAndTokens) {
   const TestModel& model = demo_model();
   const nlohmann::json golden = read_golden(model);

@@ -52,6 +52,7 @@ Replay::Replay(const Communicator& comm, const TestModel& model, const ModelShar
     : comm_(comm),
       sharding_(sharding),
       sequences_(std::move(sequences)),
+      prefill_ends_(sequences_.size()),
       pages_(sequences_.size()),
       free_pages_(static_cast<std::size_t>(sharding.ranks)),
       model_(comm, model.config, model.weights,
@@ -88,6 +89,7 @@ void Replay::step(const std::vector<Part>& parts, const TakeLogits& take) {
         {.group = static_cast<int>(part.sequence % sharding_.groups()),
          .tokens = tokens.subspan(part.positions.begin, part.positions.size()),
          .start = part.positions.begin,
+         .prefill_end = prefill_ends_[part.sequence],
          .pages = pages_[part.sequence],
          .logits = WantLogits::kAll});
     for (std::int64_t p = part.positions.begin; p < part.positions.end; ++p) {

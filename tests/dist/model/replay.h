@@ -40,6 +40,9 @@ class Replay {
   Replay(const Communicator& comm, const TestModel& model, const ModelSharding& sharding,
          int threads, DType kv_dtype, std::vector<std::vector<std::int32_t>> sequences);
 
+  /// Positions of a sequence before `end` take the MHA form.
+  void set_prefill_end(std::int64_t sequence, std::int64_t end) { prefill_ends_[sequence] = end; }
+
   /// Lets a sequence use another's pages for its first `tokens`, whole pages.
   void share_prefix(std::int64_t from, std::int64_t to, std::int64_t tokens);
 
@@ -57,6 +60,7 @@ class Replay {
   const Communicator& comm_;
   ModelSharding sharding_;
   std::vector<std::vector<std::int32_t>> sequences_;
+  std::vector<std::int64_t> prefill_ends_;
   std::vector<std::vector<std::int32_t>> pages_;
   std::vector<std::vector<std::int32_t>> free_pages_;  // by group, or by rank
   Model model_;
