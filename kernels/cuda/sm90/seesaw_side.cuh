@@ -38,8 +38,12 @@ struct Side {
     }
   }
 
-  __device__ int tokens_of(int tile) const { return min(kTokens, keys - tile * kTokens); }
-  __device__ std::uint8_t* weights_y() const { return shared.keys[kY][kSlabs - 1]; }
+  __device__ int tokens_of(int tile) const {
+    return min(kTokens, keys - tile * kTokens);
+  }
+  __device__ std::uint8_t* weights_y() const {
+    return shared.keys[kY][kSlabs - 1];
+  }
 
   __device__ void wait_for_slab(int tile, int i) const {
     wait(shared_address(&shared.full[tile][i]), parities >> tile & 1);
