@@ -1,14 +1,10 @@
 #pragma once
 
-#include "kernels/cuda/sm90/m64_rows.cuh"
 #include "kernels/cuda/sm90/seesaw_block.cuh"
+#include "kernels/cuda/sm90/seesaw_softmax.cuh"
 #include "kernels/cuda/sm90/wgmma.cuh"
 
 namespace mla::kernels::cuda::sm90::seesaw {
-
-/// A row's base stays as it is until a score lies more than this above it, in powers of two:
-/// weights are at most 2^kSlack then, and sums have to be rescaled a few times per part only.
-constexpr float kSlack = 8;
 
 /// One of the two warpgroups that compute: its sums, and what it knows of its rows.
 template <bool kBf16, int kSlabs, int half>
@@ -38,8 +34,12 @@ struct Side {
     }
   }
 
-  __device__ int tokens_of(int tile) const { return min(kTokens, keys - tile * kTokens); }
-  __device__ std::uint8_t* weights_y() const { return shared.keys[kY][kSlabs - 1]; }
+  __device__ int tokens_of(int tile) const {
+    return min(kTokens, keys - tile * kTokens);
+  }
+  __device__ std::uint8_t* weights_y() const {
+    return shared.keys[kY][kSlabs - 1];
+  }
 
   __device__ void wait_for_slab(int tile, int i) const {
     wait(shared_address(&shared.full[tile][i]), parities >> tile & 1);
@@ -70,48 +70,6 @@ struct Side {
       }
     }
     commit_products();
-  }
-
-  /// Raises the base of rows with scores far above it. Returns what to scale earlier sums by.
-  __device__ RowPair raise_base(float (&s)[32], int tile) {
-    rows.hide(s, tile);
-    RowPair most{s[0], s[2]};
-#pragma unroll
-    for (int i = 0; i < 32; ++i) most.of[i / 2 % 2] = fmaxf(most.of[i / 2 % 2], s[i]);
-    bool is_far = false;
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      most.of[r] *= args.scale_log2;
-      is_far |= most.of[r] > rows.m.of[r] + kSlack;
-    }
-    RowPair scale{1, 1};
-    if (__any_sync(~0U, is_far)) {
-#pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        const float found = max_of_row(most.of[r]);
-        const float m = found > rows.m.of[r] + kSlack ? found : rows.m.of[r];
-        scale.of[r] = exp2_fast(rows.m.of[r] - RowState::base_of(m));
-        rows.m.of[r] = m;
-        rows.l.of[r] *= scale.of[r];
-      }
-    }
-    return scale;
-  }
-
-  /// Turns scores into weights.
-  __device__ void weigh(float (&s)[32]) {
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const float base = RowState::base_of(rows.m.of[r]);
-      float sum = 0;
-#pragma unroll
-      for (int i = 2 * r; i < 32; i += 4) {
-        s[i] = exp2_fast(fmaf(s[i], args.scale_log2, -base));
-        s[i + 1] = exp2_fast(fmaf(s[i + 1], args.scale_log2, -base));
-        sum += s[i] + s[i + 1];
-      }
-      rows.l.of[r] += sum;
-    }
   }
 
   /// Weights as the A operand of four products.
@@ -212,8 +170,7 @@ struct Side {
   __device__ void take_x(int tile, float (&s)[32], float (&o)[kOut]) {
     std::uint32_t a[4][4];
     pin(s);
-    const RowPair scale = raise_base(s, tile);
-    weigh(s);
+    const RowPair scale = take_softmax(rows, s, tile, args.scale_log2);
     pack_weights(s, a);
     share_weights(a, shared.weights_x);
     arrive_threads(kReadyX, kConsumers);
@@ -266,8 +223,7 @@ struct Side {
       follow_x(o);
       wait_for_products<1>();
       pin(s);
-      const RowPair scale = raise_base(s, tile + 1);
-      weigh(s);
+      const RowPair scale = take_softmax(rows, s, tile + 1, args.scale_log2);
       pack_weights(s, a);
       share_weights(a, weights_y());
       arrive_threads(kReadyY, kConsumers);
