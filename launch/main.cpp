@@ -51,8 +51,10 @@ ExitCode dispatch(const mla::dist::Communicator& comm, int argc, char** argv) {
   comm.together([&] {  // config files and the environment may differ between nodes
     const std::string first = argc > 1 ? argv[1] : "none";
     if (!first.starts_with('-') && !commands.contains(first)) {
-      throw mla::InvalidArgument("command", first,
-                                 "bench, decode, make-batch, inspect, plan or verify");
+      throw mla::InvalidArgument(
+          "command", first,
+          "bench, decode, generate, inspect, make-batch, perplexity, plan or "
+          "verify");
     }
     try {
       app.parse(argc, argv);

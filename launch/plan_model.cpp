@@ -16,13 +16,6 @@
 namespace mla::launch {
 namespace {
 
-DType parse_kv_dtype(const std::string& text) {
-  for (const DType dtype : {DType::kBf16, DType::kFp16, DType::kFp32}) {
-    if (name_of(dtype) == text) return dtype;
-  }
-  throw InvalidArgument("--kv-dtype", text, "bf16, fp16 or fp32");
-}
-
 void print_costs(const std::vector<dist::ShardingCost>& costs) {
   const auto size = [](double bytes) { return bytes_text(static_cast<std::int64_t>(bytes)); };
   fmt::print("{:>12} {:>10} {:>10} {:>10} {:>10} | {:>10} {:>10} {:>9} {:>10} {:>10}\n", "sharding",

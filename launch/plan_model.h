@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <string>
 
+#include "launch/generate/loaded_model.h"
+
 namespace mla::launch {
 
 /// Options of `plan --model`.
@@ -15,7 +17,7 @@ struct PlanModelOptions {
   std::int64_t requests = 1;
   std::int64_t context = 4096;
   std::int64_t max_tokens = 512;
-  std::string kv_dtype = "fp16";
+  std::string kv_dtype = ModelSettings().kv_dtype;
   double rank_gib = 0;  ///< 0: this machine's memory, shared by the ranks
 };
 

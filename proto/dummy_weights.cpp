@@ -5,6 +5,7 @@
 #include <map>
 
 #include "core/generator.h"
+#include "core/huge_pages.h"
 #include "proto/file_io.h"
 #include "proto/hash.h"
 #include "proto/weight_names.h"
@@ -45,6 +46,11 @@ class DummyWeights final : public WeightStorage, public WeightSource {
     const std::int64_t row_bytes = matrix.cols * size_of(matrix.type);
     // The memory is ours, and the view of it const only for others.
     auto* const data = static_cast<std::byte*>(const_cast<void*>(matrix.data));
+    // A huge page for each thin slice of a matrix would be several times what the slices take.
+    const std::int64_t used = rows.size() * row_bytes;
+    if (rows.size() < matrix.rows && used < kHugePageBytes) {
+      refuse_huge_pages(data, matrix.rows * row_bytes);
+    }
 #pragma omp parallel for
     for (std::int64_t row = rows.begin; row < rows.end; ++row) {
       generate_weights(seed_, tensor.key, row * matrix.cols, matrix.cols, tensor.bound, matrix.type,

@@ -52,7 +52,7 @@ void add_experts(const MoeWeights& weights, const ModelSharding& sharding, int r
 }  // namespace
 
 ModelSharding parse_model_sharding(std::string_view text, int ranks, std::int64_t longest_context) {
-  if (text == "heads") return {ranks, ranks};
+  if (text == "heads" || (text == "kv" && ranks == 1)) return {ranks, ranks};
   if (text == "kv") {
     const std::int64_t chunks =
         ceil_div(std::max<std::int64_t>(longest_context, 1), kDefaultChunkTokens);

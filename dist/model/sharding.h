@@ -46,7 +46,7 @@ struct ModelSharding {
 };
 
 /// "heads", "kv", "requests" or "groups:G".
-/// @param longest_context tokens, which "kv" cuts into even runs
+/// @param longest_context tokens, which "kv" cuts into even runs; one rank has nothing to cut
 /// @throws InvalidArgument for anything else, and for a G that does not divide `ranks`.
 ModelSharding parse_model_sharding(std::string_view text, int ranks, std::int64_t longest_context);
 std::string to_string(const ModelSharding& sharding);

@@ -22,17 +22,6 @@ std::uint64_t sum_of(std::span<const std::uint64_t> data) {
   return std::accumulate(sums.begin(), sums.end(), std::uint64_t{0});
 }
 
-double read_seconds(std::span<const std::uint64_t> data, int threads) {
-  std::atomic<std::uint64_t> sum = 0;  // a result that is used, so that the reads happen
-  const dist::Stopwatch watch;
-#pragma omp parallel for schedule(static, 1) num_threads(threads)
-  for (int t = 0; t < threads; ++t) {
-    const Range part = even_part(static_cast<std::int64_t>(data.size()), threads, t);
-    sum += sum_of(data.subspan(part.begin, part.size()));
-  }
-  return watch.seconds();
-}
-
 /// FLOP/s of one attempt with `count` instructions a thread.
 double products_rate(const kernels::HostBackend& backend, DType dtype, int threads,
                      std::int64_t count) {
@@ -44,6 +33,17 @@ double products_rate(const kernels::HostBackend& backend, DType dtype, int threa
 }
 
 }  // namespace
+
+double read_seconds(std::span<const std::uint64_t> data, int threads) {
+  std::atomic<std::uint64_t> sum = 0;  // a result that is used, so that the reads happen
+  const dist::Stopwatch watch;
+#pragma omp parallel for schedule(static, 1) num_threads(threads)
+  for (int t = 0; t < threads; ++t) {
+    const Range part = even_part(static_cast<std::int64_t>(data.size()), threads, t);
+    sum += sum_of(data.subspan(part.begin, part.size()));
+  }
+  return watch.seconds();
+}
 
 double measure_memory(const Pool& pool, int threads) {
   const auto elements = pool.elements();

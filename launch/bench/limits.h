@@ -55,6 +55,9 @@ struct Limits {
   std::optional<Roofline> roofline(const Point& point, const kernels::Backend& backend) const;
 };
 
+/// Seconds that `threads` threads take to read all of `data` once.
+double read_seconds(std::span<const std::uint64_t> data, int threads);
+
 /// Bytes per second of reading `pool`: the best of several attempts, as all of these.
 double measure_memory(const Pool& pool, int threads);
 

@@ -10,11 +10,10 @@
 #include "dist/model/model.h"
 #include "dist/stopwatch.h"
 #include "launch/affinity.h"
-#include "launch/bench/limits.h"
-#include "launch/bench/pool.h"
 #include "launch/bench/sizes.h"
 #include "launch/generate/loaded_model.h"
 #include "launch/machine.h"
+#include "launch/read_rate.h"
 
 namespace mla::launch::bench {
 namespace {
@@ -88,15 +87,6 @@ class ModelPoint {
   std::vector<Sequence> sequences_;
 };
 
-/// Bytes per second that all ranks read at the same time. Collective.
-double read_limit(const dist::Communicator& comm, int threads) {
-  Pool pool(cold_pool_bytes());
-  pool.fill(DType::kBf16);
-  comm.barrier();
-  const auto rates = comm.all_gather(measure_memory(pool, threads));
-  return std::accumulate(rates.begin(), rates.end(), 0.0);
-}
-
 /// Of a step on average, of all ranks. Collective.
 std::int64_t mean_partial_bytes(const dist::Communicator& comm, const dist::ModelWork& before,
                                 const dist::ModelWork& after, int steps) {
@@ -156,7 +146,8 @@ ExitCode run_model_bench(const dist::Communicator& comm, const ModelBenchOptions
   const std::int64_t most = *std::max_element(requests_list.begin(), requests_list.end());
   const std::int64_t longest = *std::max_element(contexts.begin(), contexts.end()) + options.steps;
   LoadedModel loaded(comm, settings_of(options, longest), most, most, threads);
-  const double limit = read_limit(comm, threads);
+  const auto rates = comm.all_gather(read_rate(comm, threads));
+  const double limit = std::accumulate(rates.begin(), rates.end(), 0.0);
   const dist::Stopwatch load;
   loaded.prepare();
   dist::Model& model = loaded.model();

@@ -27,6 +27,7 @@ dist::RowRequest ActiveRequest::row() const {
 }
 
 std::string ActiveRequest::take(const dist::RowChoice& choice) {
+  if (tokens() == 0) first_token_seconds_ = seconds();
   ++counter_.position;
   completion_.token_ids.push_back(choice.token);
   report_logprobs(choice);

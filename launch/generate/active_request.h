@@ -38,8 +38,9 @@ class ActiveRequest {
   const std::string& custom_id() const { return custom_id_; }
   const proto::CompletionRequest& request() const { return request_; }
 
-  /// Since it was started.
+  /// Since it was started; until its first token.
   double seconds() const { return watch_.seconds(); }
+  double first_token_seconds() const { return first_token_seconds_; }
 
  private:
   void report_logprobs(const dist::RowChoice& choice);
@@ -52,6 +53,7 @@ class ActiveRequest {
   std::optional<proto::TextStream> stream_;
   proto::Completion completion_;
   dist::Stopwatch watch_;
+  double first_token_seconds_ = 0;
 };
 
 }  // namespace mla::launch

@@ -17,6 +17,7 @@
 #include "launch/generate/job_header.h"
 #include "launch/generate/loaded_model.h"
 #include "launch/generate/report.h"
+#include "launch/read_rate.h"
 #include "launch/stop_request.h"
 #include "launch/tables.h"
 #include "proto/file_io.h"
@@ -26,10 +27,10 @@ namespace {
 
 proto::CompletionLine prompt_line(const GenerateOptions& options) {
   proto::CompletionRequest request = options.defaults;
-  request.prompt = options.prompt;
+  request.prompt = *options.prompt;
   if (options.chat) {
     request.endpoint = proto::Endpoint::kChat;
-    request.prompt = std::vector<proto::ChatMessage>{{.role = "user", .content = options.prompt}};
+    request.prompt = std::vector<proto::ChatMessage>{{.role = "user", .content = *options.prompt}};
   }
   return {.custom_id = "prompt", .request = std::move(request)};
 }
@@ -43,6 +44,7 @@ struct RootContext {
   const StopRequest& stop_request;
   const dist::Stopwatch& job_watch;
   AnswerJournal* journal;  // null: text goes to standard output
+  double read_rate;        // bytes per second; 0: not measured
 };
 
 /// Says between steps whether to leave the rest undone.
@@ -100,28 +102,34 @@ ExitCode generate(const RootContext& context) {
   std::int64_t failed = journal != nullptr ? journal->num_failed() : 0;
   StopRule rule(context);
   GenerationProgress progress(context.requests.size, !options.quiet && journal != nullptr);
-  Generation generation(context.model.config(), context.tools, context.requests, job,
-                        {.max_context = model_options.longest_context, .seed = options.model.seed},
-                        scheduler, context.model.job(),
-                        {.answer =
-                             [&](std::int64_t request, std::string_view line, bool has_failed) {
-                               if (journal != nullptr) journal->keep(request, line, has_failed);
-                               ++answered;
-                               failed += has_failed ? 1 : 0;
-                             },
-                         .text =
-                             [&](std::int64_t, std::string_view text) {
-                               if (journal == nullptr) print_text(text);
-                             },
-                         .should_stop =
-                             [&] {
-                               progress.report(answered, generation.stats().generated_tokens);
-                               return rule.should_stop();
-                             }});
+  Generation generation(
+      context.model.config(), context.tools, context.requests, job,
+      {.max_context = model_options.longest_context, .seed = options.model.seed}, scheduler,
+      context.model.job(),
+      {.answer =
+           [&](std::int64_t request, std::string_view line, const proto::RequestError* error) {
+             const bool has_failed = error != nullptr;
+             if (journal != nullptr) {
+               journal->keep(request, line, has_failed);
+             } else if (has_failed) {
+               throw Error(ExitCode::kBadInput, error->message);
+             }
+             ++answered;
+             failed += has_failed ? 1 : 0;
+           },
+       .text =
+           [&](std::int64_t, std::string_view text) {
+             if (journal == nullptr) print_text(text);
+           },
+       .should_stop =
+           [&] {
+             progress.report(answered, generation.stats().generated_tokens);
+             return rule.should_stop();
+           }});
   generation.run(
       [&](std::int64_t request) { return journal != nullptr && journal->contains(request); });
   const ExitCode code = finish(context, answered, failed);
-  if (!options.quiet) print_generation(generation.stats(), scheduler);
+  if (!options.quiet) print_generation(generation.stats(), scheduler, context.read_rate);
   return code;
 }
 
@@ -137,6 +145,7 @@ ExitCode run_generate(const dist::Communicator& comm, const GenerateOptions& opt
   std::optional<dist::Watchdog> watchdog;
   if (comm.size() > 1) watchdog.emplace(comm, options.timeout_seconds);
 
+  const double reads = options.quiet ? 0 : read_rate(comm, threads);
   dist::enter(dist::Phase::kLoad);
   const dist::Stopwatch load_watch;
   std::optional<TextTools> tools;
@@ -144,7 +153,7 @@ ExitCode run_generate(const dist::Communicator& comm, const GenerateOptions& opt
   std::optional<AnswerJournal> journal;
   RequestSource requests{.size = 1, .read = [&](std::int64_t) { return prompt_line(options); }};
   comm.on_root([&] {
-    if (options.requests.empty() && options.prompt.empty()) {
+    if (options.requests.empty() && !options.prompt) {
       throw InvalidArgument("requests", "none", "a file with --output, or --prompt TEXT");
     }
     tools = open_text_tools(options.model);
@@ -170,8 +179,8 @@ ExitCode run_generate(const dist::Communicator& comm, const GenerateOptions& opt
   dist::enter(dist::Phase::kCompute);
   ExitCode code = ExitCode::kDone;
   model.job().run([&] {
-    code = generate(
-        {options, model, *tools, requests, stop_request, watch, journal ? &*journal : nullptr});
+    code = generate({options, model, *tools, requests, stop_request, watch,
+                     journal ? &*journal : nullptr, reads});
   });
   return comm.all_gather(code).front();
 }

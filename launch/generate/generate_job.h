@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "core/error.h"
@@ -17,7 +18,7 @@ struct GenerateOptions {
 
   std::filesystem::path requests;  ///< .jsonl or .txt; empty: `prompt`
   std::filesystem::path output;
-  std::string prompt;
+  std::optional<std::string> prompt;
   bool chat = false;                  ///< the prompt is a user's message
   proto::CompletionRequest defaults;  ///< of requests that do not say otherwise
 

@@ -41,7 +41,7 @@ void Generation::admit(const std::function<bool(std::int64_t request)>& is_answe
     } catch (const proto::RequestError& error) {
       ++stats_.answered;
       ++stats_.failed;
-      callbacks_.answer(index, proto::error_line(index, line.custom_id, error), true);
+      callbacks_.answer(index, proto::error_line(index, line.custom_id, error), &error);
     }
   }
 }
@@ -53,10 +53,10 @@ void Generation::start(std::int64_t index, const proto::CompletionLine& line) {
   std::vector<std::int32_t> tokens = tools_.tokens(request.prompt);
   const std::int64_t length = std::ssize(tokens);
   const std::int64_t most = std::min(settings_.max_context, scheduler_.max_sequence_tokens());
-  if (length == 0) throw proto::RequestError{.message = "prompt: no tokens, expected at least one"};
+  if (length == 0) throw proto::RequestError{.message = "prompt: no tokens; expected at least one"};
   if (length >= most) {
     throw proto::RequestError{.message = "prompt: " + std::to_string(length) +
-                                         " tokens, expected fewer than the context of " +
+                                         " tokens; expected fewer than the context of " +
                                          std::to_string(most)};
   }
   const auto unknown = std::find_if(tokens.begin(), tokens.end(), [&](std::int32_t id) {
@@ -64,7 +64,7 @@ void Generation::start(std::int64_t index, const proto::CompletionLine& line) {
   });
   if (unknown != tokens.end()) {
     throw proto::RequestError{.message = "prompt: token " + std::to_string(*unknown) +
-                                         ", expected 0 to " +
+                                         "; expected 0 to " +
                                          std::to_string(config_.vocab_size - 1)};
   }
   request.stop.max_tokens = std::min(request.stop.max_tokens, most - length);
@@ -99,42 +99,39 @@ void Generation::step() {
     rows.push_back(active_.at(work.sequence).row());
   }
   const std::vector<dist::RowChoice> choices = model_.step(batch, rows);
-  const double seconds = watch.seconds();
-  const std::int64_t bytes = model_.work().bytes() - bytes_before;
-  ++stats_.steps;
-  stats_.seconds += seconds;
-  stats_.bytes += bytes;
   // A token that was sampled before is not one of a prompt.
   const auto generating = std::count_if(sampled.begin(), sampled.end(), [&](std::int64_t index) {
     return active_.at(index).tokens() > 0;
   });
   stats_.prompt_tokens += tokens - generating;
   stats_.generated_tokens += std::ssize(sampled);
-  if (tokens == generating) {
-    ++stats_.decode_steps;
-    stats_.decode_seconds += seconds;
-    stats_.decode_bytes += bytes;
-    stats_.decode_tokens += tokens;
-  }
+  PhaseStats& phase = tokens == generating ? stats_.decode : stats_.prefill;
+  phase.add({.steps = 1,
+             .tokens = tokens,
+             .seconds = watch.seconds(),
+             .bytes = model_.work().bytes() - bytes_before});
   for (std::size_t i = 0; i < sampled.size(); ++i) take(sampled[i], choices[i]);
 }
 
 void Generation::take(std::int64_t index, const dist::RowChoice& choice) {
+  static const proto::RequestError kNoNumbers{
+      .message = "logits: not numbers; expected finite ones", .status = 500};
   ActiveRequest& request = active_.at(index);
   std::string line;
   if (choice.failed) {
     ++stats_.failed;
-    line =
-        proto::error_line(index, request.custom_id(),
-                          {.message = "logits: not numbers, expected finite ones", .status = 500});
+    line = proto::error_line(index, request.custom_id(), kNoNumbers);
   } else {
-    if (request.tokens() == 0) {
-      stats_.first_token_seconds.push_back(static_cast<float>(request.seconds()));
-    }
     callbacks_.text(index, request.take(choice));
     if (!request.finished()) {
       scheduler_.append(index, choice.token);
       return;
+    }
+    stats_.first_token_seconds.push_back(static_cast<float>(request.first_token_seconds()));
+    if (request.tokens() > 1) {
+      const double rest = request.seconds() - request.first_token_seconds();
+      stats_.token_seconds.push_back(
+          static_cast<float>(rest / static_cast<double>(request.tokens() - 1)));
     }
     line = proto::completion_line(job_, index, request.custom_id(), request.request().endpoint,
                                   request.completion());
@@ -142,7 +139,7 @@ void Generation::take(std::int64_t index, const dist::RowChoice& choice) {
   ++stats_.answered;
   scheduler_.remove(index);
   active_.erase(index);
-  callbacks_.answer(index, line, choice.failed);
+  callbacks_.answer(index, line, choice.failed ? &kNoNumbers : nullptr);
 }
 
 }  // namespace mla::launch

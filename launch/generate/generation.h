@@ -32,8 +32,11 @@ class Generation {
     std::uint64_t seed = 0;        ///< of requests without their own
   };
   struct Callbacks {
-    /// A request's line of the output, once it is finished, in any order; whether it `failed`.
-    std::function<void(std::int64_t request, std::string_view line, bool failed)> answer;
+    /// A request's line of the output, once it is finished, in any order. `error` is null unless
+    /// it failed.
+    std::function<void(std::int64_t request, std::string_view line,
+                       const proto::RequestError* error)>
+        answer;
     /// Text of a request as it becomes certain; may be empty.
     std::function<void(std::int64_t request, std::string_view text)> text;
     /// Asked after each step: whether to leave the rest undone.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "core/error.h"
 #include "dist/model/planner.h"
 #include "launch/machine.h"
 #include "proto/checkpoint.h"
@@ -33,11 +34,6 @@ WeightType dummy_type(const std::string& name) {
 ModelWeights read_weights(const ModelConfig& config, const ModelSettings& settings) {
   if (settings.load_format != "dummy") return proto::load_weights(config, settings.name);
   return proto::make_dummy_weights(config, settings.seed, dummy_type(settings.dummy_dtype));
-}
-
-DType kv_dtype(const std::string& name) {
-  if (name == "bf16") return DType::kBf16;
-  return name == "fp16" ? DType::kFp16 : DType::kFp32;
 }
 
 /// Memory that each rank may use: its node's, shared by the ranks there; the least of all ranks.
@@ -74,11 +70,11 @@ dist::ModelOptions plan_options(const dist::Communicator& comm, const ModelSetti
   if (settings.cache_tokens > 0) workload = {.requests = 1, .context = settings.cache_tokens};
   workload.fast_combine = settings.combine == "fast";
   rows = std::max<std::int64_t>(rows, comm.size());  // every group runs at least one sequence
-  const dist::ModelLimits limits{.kv_dtype = kv_dtype(settings.kv_dtype),
-                                 .max_tokens = std::max(settings.max_step_tokens, rows),
-                                 .max_logits = rows};
   dist::ShardingCost taken;
   comm.together([&] {
+    const dist::ModelLimits limits{.kv_dtype = parse_kv_dtype(settings.kv_dtype),
+                                   .max_tokens = std::max(settings.max_step_tokens, rows),
+                                   .max_logits = rows};
     const kernels::HostBackend& backend = kernels::find_host_backend(settings.backend);
     while (true) {
       const auto costs =
@@ -104,6 +100,13 @@ dist::ModelOptions plan_options(const dist::Communicator& comm, const ModelSetti
 }
 
 }  // namespace
+
+DType parse_kv_dtype(const std::string& name) {
+  for (const DType dtype : {DType::kBf16, DType::kFp16, DType::kFp32}) {
+    if (name_of(dtype) == name) return dtype;
+  }
+  throw InvalidArgument("--kv-dtype", name, "bf16, fp16 or fp32");
+}
 
 TextTools open_text_tools(const ModelSettings& settings) {
   return is_folder(settings.name) ? TextTools(settings.name) : TextTools();

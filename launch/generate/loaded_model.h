@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "core/dtype.h"
 #include "core/model_config.h"
 #include "core/model_weights.h"
 #include "dist/communicator.h"
@@ -31,6 +32,9 @@ struct ModelSettings {
   std::int64_t max_context = 0;   ///< of a prompt and its answer; 0: the model's
   std::int64_t cache_tokens = 0;  ///< of each group of ranks; 0: for all that run, if they fit
 };
+
+/// @throws InvalidArgument unless `name` is bf16, fp16 or fp32
+DType parse_kv_dtype(const std::string& name);
 
 /// Tokenizer and chat template of the model's folder, if it has any.
 TextTools open_text_tools(const ModelSettings& settings);

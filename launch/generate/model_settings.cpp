@@ -28,8 +28,7 @@ void add_model_settings(CLI::App* cmd, ModelSettings& settings) {
   cmd->add_option("--backend", settings.backend, "Kernels to use; auto takes the fastest")
       ->capture_default_str()
       ->envname("MESHMLA_BACKEND");
-  cmd->add_option("--kv-dtype", settings.kv_dtype, "Type of the cache")
-      ->check(CLI::IsMember({"bf16", "fp16", "fp32"}))
+  cmd->add_option("--kv-dtype", settings.kv_dtype, "Type of the cache: bf16, fp16 or fp32")
       ->capture_default_str();
   cmd->add_option("--threads", settings.threads,
                   "Threads per rank [OMP_NUM_THREADS, else one per core the rank may use]")

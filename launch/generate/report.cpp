@@ -22,6 +22,18 @@ float median(std::vector<float> values) {
   return *middle;
 }
 
+void print_phase(std::string_view name, const PhaseStats& phase, double read_rate) {
+  if (phase.steps == 0) return;
+  const double bytes_rate = rate(phase.bytes, phase.seconds);
+  fmt::print(stderr,
+             "{:8} {:.1f} tokens/s in {:.1f} s, {:.2f} ms a step; rank 0 read {:.2f} GB, {:.1f} "
+             "GB/s, {:.0f}% of the {:.1f} it can\n",
+             name, rate(phase.tokens, phase.seconds), phase.seconds,
+             1e3 * phase.seconds / static_cast<double>(phase.steps),
+             1e-9 * static_cast<double>(phase.bytes), 1e-9 * bytes_rate,
+             100 * bytes_rate / read_rate, 1e-9 * read_rate);
+}
+
 }  // namespace
 
 void print_model(const std::string& name, const ModelConfig& config,
@@ -35,27 +47,17 @@ void print_model(const std::string& name, const ModelConfig& config,
              options.sharding.groups(), options.limits.max_tokens);
 }
 
-void print_generation(const GenerationStats& stats, const Scheduler& scheduler) {
-  const double other_seconds = stats.seconds - stats.decode_seconds;
-  const std::int64_t other_tokens =
-      stats.prompt_tokens + stats.generated_tokens - stats.decode_tokens;
+void print_generation(const GenerationStats& stats, const Scheduler& scheduler, double read_rate) {
   fmt::print(stderr,
-             "requests {} answered, {} of them failed, {} tokens generated\n"
-             "tokens/s {:.1f} of prompts and text together in {:.1f} s; text alone {:.1f} "
-             "({:.1f} ms a step); first token after {:.2f} s (median)\n"
-             "steps    with prompts {:.1f} tokens/s, rank 0 read {:.1f} GB/s; of text alone {:.1f} "
-             "GB/s, {:.0f} MB a step\n"
-             "cache    {} prompt tokens computed, {} found, {} preemption(s)\n",
+             "requests {} answered, {} of them failed, {} tokens generated, {:.1f} tokens/s with "
+             "prompts in {:.1f} s\n"
+             "latency  first token after {:.3f} s, {:.2f} ms for each further one (medians)\n",
              stats.answered, stats.failed, stats.generated_tokens,
-             rate(stats.prompt_tokens + stats.generated_tokens, stats.seconds), stats.seconds,
-             rate(stats.decode_tokens, stats.decode_seconds),
-             1e3 * stats.decode_seconds /
-                 static_cast<double>(std::max<std::int64_t>(1, stats.decode_steps)),
-             median(stats.first_token_seconds), rate(other_tokens, other_seconds),
-             1e-9 * rate(stats.bytes - stats.decode_bytes, other_seconds),
-             1e-9 * rate(stats.decode_bytes, stats.decode_seconds),
-             1e-6 * static_cast<double>(stats.decode_bytes) /
-                 static_cast<double>(std::max<std::int64_t>(1, stats.decode_steps)),
+             rate(stats.prefill.tokens + stats.decode.tokens, stats.seconds()), stats.seconds(),
+             median(stats.first_token_seconds), 1e3 * median(stats.token_seconds));
+  print_phase("prefill", stats.prefill, read_rate);
+  print_phase("decode", stats.decode, read_rate);
+  fmt::print(stderr, "cache    {} prompt tokens computed, {} found, {} preemption(s)\n",
              stats.prompt_tokens, scheduler.shared_tokens(), scheduler.preemptions());
 }
 

@@ -16,8 +16,9 @@ namespace mla::launch {
 void print_model(const std::string& name, const ModelConfig& config,
                  const dist::ModelOptions& options, double load_seconds);
 
-/// The closing lines of a generation, on standard error.
-void print_generation(const GenerationStats& stats, const Scheduler& scheduler);
+/// The closing lines of a generation, on standard error. `read_rate`: bytes per second that rank 0
+/// can read.
+void print_generation(const GenerationStats& stats, const Scheduler& scheduler, double read_rate);
 
 /// A line on standard error that says how far a generation is, at most every 2 s on a terminal and
 /// every 10 s elsewhere.

@@ -15,6 +15,7 @@ TEST(HugePages, AdviceLeavesMemoryAsItWas) {
   for (const std::int64_t begin : {0, 1, 4096}) {
     for (const std::int64_t bytes : {0, 1, 2 << 20, 4 << 20}) {
       advise_huge_pages(buffer.data() + begin, bytes);
+      refuse_huge_pages(buffer.data() + begin, bytes);
     }
   }
   EXPECT_EQ(buffer.span()[3 << 20], std::byte{7});

@@ -89,6 +89,49 @@ TEST(LocalDecoder, MayRunAgain) {
   }
 }
 
+Outcome decode(kernels::NodeDecoder& decoder, const Batch& batch, const Partition& partition,
+               int rank) {
+  Outcome outcome;
+  ResultBuilder builder(batch, partition, rank);
+  for (const kernels::OpenItem& item : decoder.run(builder)) {
+    for (const NodePartial& node : item.nodes) outcome.open.push_back(values_of(node.partial));
+  }
+  outcome.results = builder.take();
+  return outcome;
+}
+
+// On GPUs, too, where there are some: they have the tensors of all pieces from the start.
+TEST(NodeDecoder, GivesTheSameBitsWhenItPlansAnewForOtherLengthsAndPieces) {
+  const LocalProblem problem({700, 90, 64 * 9});
+  const std::vector<Piece> held{
+      {0, {0, 128}, {0, 11}}, {1, {0, 128}, {0, 2}}, {2, {0, 128}, {0, 9}}};
+  const kernels::RankInputs held_inputs = problem.inputs(held);
+  for (const kernels::Backend* backend : kernels::backends()) {
+    if (!backend->why_unavailable().empty()) continue;
+    if (!backend->why_unsupported(problem.batch()).empty()) continue;
+    for (const kernels::DecoderOptions options :
+         {kernels::DecoderOptions{}, kernels::DecoderOptions{.threads = 3, .exact = false}}) {
+      Batch batch = problem.batch();
+      const auto kept = backend->make_decoder(batch, held, held_inputs, options);
+      for (const std::int64_t shorter : {80, 60, 59, 1, 0, 70}) {
+        for (std::size_t r = 0; r < batch.requests.size(); ++r) {
+          batch.requests[r].context_len = problem.batch().requests[r].context_len - shorter;
+        }
+        for (const int ranks : {1, 2}) {
+          const Partition partition = make_partition(batch, {ShardMode::Kind::kKv}, ranks);
+          const auto pieces = partition.pieces_of(ranks - 1);
+          const kernels::RankInputs inputs = problem.inputs(pieces);
+          kept->replan(pieces, inputs);
+          const auto fresh = backend->make_decoder(batch, pieces, inputs, options);
+          EXPECT_EQ(decode(*kept, batch, partition, ranks - 1),
+                    decode(*fresh, batch, partition, ranks - 1))
+              << backend->name() << ", " << shorter << " tokens less, " << ranks << " ranks";
+        }
+      }
+    }
+  }
+}
+
 TEST(LocalDecoder, CountsEveryChunkOfAnItemOnce) {
   const LocalProblem problem({150});
   const Partition partition = make_partition(problem.batch(), {ShardMode::Kind::kBatch}, 1);

@@ -56,5 +56,40 @@ TEST(DecodeSeesaw, ComputesRequestsOfUnequalRows) {
   }
 }
 
+/// Scores of odd heads rise by 40 powers of two from the first key to the last, or fall; those of
+/// even heads by 5. What is changed is no value.
+Problem with_slope(const ProblemSpec& spec, double sign) {
+  constexpr double kSteep = 8;
+  constexpr double kLast = 83;
+  const std::int64_t element = spec.shape.d_qk - 1;
+  Problem problem(spec);
+  for (std::int64_t r = 0; r < problem.num_requests(); ++r) {
+    const RequestSizes sizes = spec.requests[r];
+    for (std::int64_t token = 0; token < sizes.context_len; ++token) {
+      const double value = sign * kLast * double(token) / double(sizes.context_len);
+      problem.mutable_kv_row(r, token, 0)[element] = to_bits(spec.dtype, value);
+    }
+    for (std::int64_t j = 0; j < sizes.query_len; ++j) {
+      for (std::int64_t head = 0; head < spec.shape.h_q; ++head) {
+        problem.mutable_q_row(r, j, head)[element] =
+            to_bits(spec.dtype, head % 2 == 1 ? kSteep : 1);
+      }
+    }
+  }
+  return problem;
+}
+
+TEST(DecodeSeesaw, FollowsScoresThatRiseAndFall) {
+  DeviceRun run{.kernel = &decode_seesaw(), .exact = false};
+  const std::string reason = why_not(run);
+  if (!reason.empty()) GTEST_SKIP() << reason;
+  const ProblemSpec spec{.shape = {128, 1, 576, 512}, .requests = {{1, 1000}, {2, 700}}};
+  for (const int teams : {1, 0}) {
+    run.teams = teams;
+    expect_within_tolerance(run, with_slope(spec, 1), "rising");
+    expect_within_tolerance(run, with_slope(spec, -1), "falling");
+  }
+}
+
 }  // namespace
 }  // namespace mla::test

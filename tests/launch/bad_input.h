@@ -46,4 +46,7 @@ struct BadInputCase {
 
 std::vector<BadInputCase> bad_input_cases();
 
+/// Adds those of `meshmla generate`.
+void append_models(std::vector<BadInputCase>& cases);
+
 }  // namespace mla::launch

@@ -278,12 +278,12 @@ void append_options(std::vector<BadInputCase>& cases) {
                          "'meshmla --help' shows"));
   cases.push_back(command("NoOutput", "decode DIR/batch.txtpb", 2,
                           "--output is required; expected what 'meshmla --help' shows"));
-  cases.push_back(
-      command("UnknownCommand", "bake DIR/batch.txtpb", 2,
-              "command: bake; expected bench, decode, make-batch, inspect, plan or verify"));
-  cases.push_back(
-      command("NoCommand", "", 2,
-              "command: none; expected bench, decode, make-batch, inspect, plan or verify"));
+  cases.push_back(command("UnknownCommand", "bake DIR/batch.txtpb", 2,
+                          "command: bake; expected bench, decode, generate, inspect, make-batch, "
+                          "perplexity, plan or verify"));
+  cases.push_back(command("NoCommand", "", 2,
+                          "command: none; expected bench, decode, generate, inspect, make-batch, "
+                          "perplexity, plan or verify"));
   cases.push_back(command("OutputFolderMissing", "decode DIR/batch.txtpb --output DIR/no/results",
                           7, "cannot write into 'DIR/no': No such file or directory"));
   cases.push_back(command("OutputIsAFolder", "decode DIR/batch.txtpb --output DIR/", 7,
@@ -333,6 +333,7 @@ std::vector<BadInputCase> bad_input_cases() {
   append_fields(cases);
   append_options(cases);
   append_other_commands(cases);
+  append_models(cases);
   return cases;
 }
 

@@ -125,12 +125,12 @@ TEST_F(Decode, StepsOfAGrowingBatchEndWithTheBytesOfOneDecode) {
     int ranks;
     const char* options;
   } runs[] = {{1, "--steps 2"},
-              {1, "--steps 300 --threads 2"},
-              {2, "--steps 300"},
+              {1, "--steps 120 --threads 2"},
+              {2, "--steps 120"},
               {2, "--steps 40 --mode kv --exchange p2p --threads 2"},
-              {3, "--steps 300 --mode kv --exchange shm"},
+              {3, "--steps 120 --mode kv --exchange shm"},
               {3, "--steps 40 --mode heads"},
-              {4, "--steps 300 --mode grid:2x2 --exchange alltoallv"},
+              {4, "--steps 120 --mode grid:2x2 --exchange alltoallv"},
               {4, "--steps 40 --mode kv --exchange two-level"},
               {4, "--steps 40 --mode batch"}};
   for (const auto& run : runs) {

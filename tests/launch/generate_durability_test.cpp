@@ -20,9 +20,11 @@ namespace mla::launch {
 namespace {
 
 using testing::Contains;
+using testing::ContainsRegex;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
+constexpr int kPeerLost = 6;  // exit code of a job that has lost a rank
 constexpr int kNumRequests = 48;
 const std::string kModel = MLA_SOURCE_DIR "/launch/demo/model";
 
@@ -134,6 +136,25 @@ TEST_F(GenerateDurability, NeverUsesOrRemovesAnswersUnasked) {
 
   EXPECT_EQ(folder_.files(), before);
   EXPECT_EQ(run_generate(2, "--restart").exit_code, kCode);
+  expect_complete();
+}
+
+TEST_F(GenerateDurability, SaysWhoDoesWhatWhenARankHangs) {
+  {
+    std::vector<std::string> arguments = generate();
+    arguments.insert(arguments.end(), {"--timeout", "2"});
+    MpiJob job(3, arguments);
+    wait_for_journals(job);
+    const pid_t victim = job.ranks()[1];
+    ASSERT_NE(victim, 0);
+    ::kill(victim, SIGSTOP);
+    EXPECT_EQ(job.wait(), kPeerLost);
+    EXPECT_THAT(job.errors(), Contains(ContainsRegex(
+                                  "no progress for 2 s: .*ranks? [0-2].* in [a-z]+.*; expected "
+                                  "some within --timeout; rank 0 on .*, ends the job")));
+    EXPECT_TRUE(job.is_gone_within(30));
+  }
+  EXPECT_EQ(run_generate(2, "--resume --quiet").exit_code, kCode);
   expect_complete();
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -73,29 +74,36 @@ TEST_F(Generate, GivesTheTokensOfTransformers) {
   }
 }
 
-TEST_F(Generate, GivesTheSameBytesForAnyRanksShardingAndBatch) {
-  std::vector<json> requests;
-  for (int i = 0; i < 6; ++i) {
-    json body{{"prompt",
-               "First Citizen:\nBefore we proceed any further, hear me speak.\n\nAll:\nSpeak, "
-               "speak.\n\nFirst Citizen:\nYou are all resolved rather to die than to famish?\n\n"
-               "All: number " +
-                   std::to_string(i) + "\n"},
-              {"max_tokens", 20 + i},
-              {"logprobs", 2}};
-    if (i % 2 == 1) body["temperature"] = 0.8;
-    if (i == 3) body["seed"] = 7;
-    requests.push_back(request(std::string("r") += std::to_string(i), std::move(body)));
-  }
-  write_requests(requests);
-  const std::string alone = answers(0, "--max-running 1 --threads 1 --no-prefix-sharing");
-  EXPECT_EQ(lines_of(alone).size(), 6U);
-  EXPECT_EQ(answers(1, "--threads 2"), alone);
-  EXPECT_EQ(answers(2, "--max-step-tokens 9 --max-running 6"), alone);
-  EXPECT_EQ(answers(3, "--sharding requests --max-running 6"), alone);
-  EXPECT_EQ(answers(4, "--sharding groups:2"), alone);
-  EXPECT_EQ(answers(2, "--sharding kv --max-context 1100"), alone);
-  EXPECT_EQ(answers(5, "--cache-tokens 192 --max-context 190"), alone) << "with preemption";
+/// Lines of a file of requests that cannot run, and what the answer must say of each.
+std::vector<std::pair<std::string, std::string>> bad_requests() {
+#ifdef __SANITIZE_ADDRESS__
+  constexpr int kWords = 100'000;
+#else
+  constexpr int kWords = 2'000'000;  // 10 MB
+#endif
+  std::string words;
+  for (int i = 0; i < kWords; ++i) words += "word ";
+  const auto body = [](json members) { return request("bad", std::move(members)).dump(); };
+  const auto tokens = [&](json ids) { return body({{"prompt", std::move(ids)}}); };
+  const std::string cut = tokens({1, 2, 3}).substr(0, 60);
+  return {
+      {tokens(json::array()), "prompt: no tokens; expected at least one"},
+      {tokens({5, 99999}), "prompt: token 99999; expected 0 to 1023"},
+      {tokens({5, -1}), "prompt: -1; expected an integer from 0 to"},
+      {tokens({5, 1.5}), "prompt: 1.5; expected an integer from 0 to"},
+      {tokens(json(std::vector<int>(2048, 5))), "2048 tokens; expected fewer than the context"},
+      {body({{"prompt", words}}), "tokens; expected fewer than the context of 2048"},
+      {R"({"custom_id":"a","body":{"prompt":"a)"
+       "\xff"
+       R"("}})",
+       "ill-formed UTF-8 byte"},
+      {body(json::object()), "prompt: missing; expected a string"},
+      {body({{"prompt", "x"}, {"max_tokens", 0}}), "max_tokens: 0; expected an integer from 1 to"},
+      {R"({"custom_id":"no body"})", "url: missing; expected a string"},
+      {"[1]", "request: an array; expected an object"},
+      {cut, "expected JSON in UTF-8"},
+      {std::string(100'000, '['), "nested too deep; expected at most 16 levels"},
+  };
 }
 
 /// Long enough for the MHA form, with beginnings in common that take the same form and not.
@@ -119,18 +127,21 @@ TEST_F(Generate, GivesTheSameBytesForLongPromptsToo) {
 }
 
 TEST_F(Generate, AnswersTheOthersWhenARequestCannotRun) {
-  write_requests({request("good", {{"prompt", "ROMEO:"}, {"max_tokens", 3}}),
-                  request("empty", {{"prompt", json::array()}}),
-                  request("unknown id", {{"prompt", {5, 99999}}}),
-                  request("long", {{"prompt", std::string(20000, 'x')}}),
-                  {{"custom_id", "no body"}},
-                  request("good too", {{"prompt", {1, 2, 3}}, {"max_tokens", 3}})});
+  const auto bad = bad_requests();
+  std::string text = request("good", {{"prompt", "ROMEO:"}, {"max_tokens", 3}}).dump() + "\n";
+  for (const auto& [line, why] : bad) text += line + "\n";
+  text += request("good", {{"prompt", ""}, {"max_tokens", 3}}).dump() + "\n";  // a token begins it
+  write_file(folder_ / "requests.jsonl", text);
   expected_code_ = 4;
   const std::vector<json> lines = lines_of(answers(2, ""));
-  ASSERT_EQ(lines.size(), 6U);
-  for (const std::size_t good : {0, 5}) EXPECT_EQ(lines[good]["response"]["status_code"], 200);
-  const char* why[] = {"", "at least one", "token 99999", "fewer than the context of 2048", "body"};
-  for (const std::size_t bad : {1, 2, 3, 4}) EXPECT_THAT(lines[bad].dump(), HasSubstr(why[bad]));
+  ASSERT_EQ(lines.size(), bad.size() + 2);
+  EXPECT_EQ(lines.front()["response"]["status_code"], 200);
+  EXPECT_EQ(lines.back()["response"]["status_code"], 200);
+  for (std::size_t i = 0; i < bad.size(); ++i) {
+    const json& response = lines[i + 1]["response"];
+    EXPECT_EQ(response["status_code"], 400);
+    EXPECT_THAT(response["body"]["error"]["message"].get<std::string>(), HasSubstr(bad[i].second));
+  }
 }
 
 TEST_F(Generate, StreamsTheAnswerToOnePrompt) {

@@ -9,8 +9,10 @@
 #include <gtest/gtest.h>
 
 #include "core/dtype.h"
+#include "core/huge_pages.h"
 #include "proto/dummy_weights.h"
 #include "proto/model_config.h"
+#include "proto/model_presets.h"
 #include "proto/safetensors.h"
 #include "tests/proto/model_files.h"
 
@@ -217,6 +219,17 @@ TEST(DummyWeights, DependOnNothingButTheirPlace) {
     const auto* const other = static_cast<const std::byte*>(a.layers[0].mlp.gate.data) + 5 * row;
     EXPECT_NE(std::memcmp(x, other, static_cast<std::size_t>(4 * row)), 0);
   }
+}
+
+TEST(DummyWeights, TakeUpWhatIsUsedWhereRanksShareEveryMatrix) {
+  if (huge_page_bytes() < 0) GTEST_SKIP() << "no /proc/self/smaps_rollup";
+  const ModelConfig config = cut_layers(model_preset("deepseek-v2-lite"), 2);
+  const ModelWeights weights = make_dummy_weights(config, 7, WeightType::kBf16);
+  const std::int64_t before = huge_page_bytes();
+  for (const MlpWeights& expert : weights.layers[1].moe.experts) {
+    weights.storage->prepare(expert.up, {0, 8});
+  }
+  EXPECT_LE(huge_page_bytes() - before, 2 * kHugePageBytes);  // of 64 matrices
 }
 
 TEST(DummyWeights, KeepActivationsNearOne) {

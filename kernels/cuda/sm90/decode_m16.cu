@@ -30,8 +30,10 @@ __global__ void __launch_bounds__(kThreads, 1)
       init_barrier(shared + L::kFull + i * 8, 1);
       init_barrier(shared + L::kEmpty + i * 8, kGroupWarps);
     }
-    init_barrier(shared + L::kPartialsReady, kBlocks * kGroups * kGroupWarps);
-    init_barrier(shared + L::kPartialsRead, kBlocks * kGroups * kGroupWarps);
+    init_barrier(shared + L::kReady, kBlocks);
+    init_barrier(shared + L::kStatsReceived, 1);
+    init_barrier(shared + L::kSlicesReceived, 1);
+    init_barrier(shared + L::kMerged, 1);
     fence_barrier_init();
   }
   const int team = static_cast<int>(blockIdx.x) / kBlocks;
@@ -39,24 +41,26 @@ __global__ void __launch_bounds__(kThreads, 1)
   __syncthreads();
   if constexpr (kBlocks > 1) cluster_arrive();
   const int block = kBlocks > 1 ? static_cast<int>(block_of_cluster()) : 0;
+  auto& merges = *reinterpret_cast<TeamMerges*>(memory + L::kMerges);
 
   if (threadIdx.x >= kComputeThreads) {
     Loader<kDQk, kDV, kBlocks> loader(&map, args, launch, shared, team, block);
     wait_for_previous_grid();
-    loader.run();
-    if (args.merges != nullptr) prefetch_merge(args, team);
     if constexpr (kBlocks > 1) cluster_wait();
+    loader.run();
+    if (threadIdx.x == kComputeThreads) read_merges(args, team, merges);
   } else {
     Computer<kBf16, kDQk, kDV, kBlocks> computer(args, shared, block);
     wait_for_previous_grid();
     if constexpr (kBlocks > 1) cluster_wait();
     computer.run();
   }
-  if (args.merges == nullptr) return;
   __syncthreads();
-  for (int i = args.share_offsets[team]; i < args.share_offsets[team + 1]; ++i) {
-    const MergeShare share = args.shares[i];
-    merge_share<kDV>(args, share.merge, share.first_block + block, kBlocks, memory);
+  for (int i = merges.begin; i < merges.end; ++i) {
+    const bool first = i == merges.begin;
+    const MergeShare share = first ? merges.share : args.shares[i];
+    const Merge& merge = first ? merges.merge : args.merges[share.merge];
+    merge_share<kDV>(args, merge, share.merge, share.first_block + block, kBlocks, memory);
   }
 }
 

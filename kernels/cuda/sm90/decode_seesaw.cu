@@ -56,29 +56,27 @@ __device__ void compute(const DecodeArgs& args, Memory<kSlabs>& shared, int team
   wait_for_previous_grid();
   for (int index = team; index >= 0;) {
     const Work work(args, index, block_in_team);
-    if (work.part.rows > 0) {
-      copy_queries(args, work, shared.q, thread);
-      sync_threads(kAll, kConsumers);
-      using W = Writer<kBf16, kSlabs>;
-      float o[W::kOut];
+    if (work.part.rows == 0) break;  // a team without parts
+    copy_queries(args, work, shared.q, thread);
+    sync_threads(kAll, kConsumers);
+    using W = Writer<kBf16, kSlabs>;
+    float o[W::kOut];
 #pragma unroll
-      for (float& x : o) x = 0;
-      RowState rows(args, work, row);
-      if (half == 0) {
-        Side<kBf16, kSlabs, 0> side(shared, args, work, parities, rows);
-        side.run(o);
-        parities = side.parities;
-      } else {
-        Side<kBf16, kSlabs, 1> side(shared, args, work, parities, rows);
-        side.run(o);
-        parities = side.parities;
-      }
-      const Work again(args, index, block_in_team);  // registers are short in between
-      W(shared, args, half).write(again, o, rows);
+    for (float& x : o) x = 0;
+    RowState rows(args, work, row);
+    if (half == 0) {
+      Side<kBf16, kSlabs, 0> side(shared, args, work, parities, rows);
+      side.run(o);
+      parities = side.parities;
+    } else {
+      Side<kBf16, kSlabs, 1> side(shared, args, work, parities, rows);
+      side.run(o);
+      parities = side.parities;
     }
-    const int merge = args.parts[index].merge;
-    if (merge >= 0) arrive_at_merge(args, merge, thread, ConsumerBarrier{});
-    index = args.parts[index].next;
+    const Work again(args, index, block_in_team);  // registers are short in between
+    W(shared, args, half).write(again, o, rows);
+    if (again.part.merge >= 0) arrive_at_merge(args, again.part.merge, thread, ConsumerBarrier{});
+    index = again.part.next;
   }
 }
 
@@ -154,7 +152,7 @@ class DecodeSeesaw final : public RowBlockKernel {
             .blocks_per_team = blocks,
             .rows_per_part = blocks * kRows,
             .tile_tokens = kTokens,
-            .costs = {.part = 2, .merge = 2}};
+            .costs = {.part = 3, .merge = 4}};
   }
 
  private:

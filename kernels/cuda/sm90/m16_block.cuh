@@ -17,6 +17,16 @@ inline constexpr int kGroupThreads = 128;
 inline constexpr int kComputeThreads = kGroups * kGroupThreads;
 inline constexpr int kThreads = kComputeThreads + 32;  ///< and a warp that loads
 inline constexpr int kGroupWarps = kGroupThreads / 32;
+inline constexpr int kMostBlocks = 16;  ///< of a cluster
+
+/// The merges that a team shares, and the first of them.
+struct alignas(16) TeamMerges {
+  std::int32_t begin;
+  std::int32_t end;
+  MergeShare share;
+  Merge merge;
+};
+static_assert(sizeof(TeamMerges) == 96);
 
 /// Where things lie in shared memory. A tile is columns of 64 tokens x 64 elements; the ring's
 /// slots hold some columns each, or at the end of a part pieces of the block's partial.
@@ -34,14 +44,25 @@ struct Layout {
   static constexpr int kMaxima = kP + kGroups * kRows * 128;  ///< float [group][16 rows][warp]
   static constexpr int kSums = kMaxima + kGroups * kGroupWarps * kRows * 4;  ///< likewise
   static constexpr int kGroupM = kSums + kGroups * kGroupWarps * kRows * 4;  ///< float [group][16]
-  static constexpr int kStats = kGroupM + kGroups * kRows * 4;          ///< float2 (m, l) [16 rows]
-  static constexpr int kRowPlaces = kStats + kRows * 8;                 ///< RowPlace [16]
-  static constexpr int kPart = kRowPlaces + kRows * 16;                 ///< Part
-  static constexpr int kFull = kPart + static_cast<int>(sizeof(Part));  ///< mbarrier [slot]
-  static constexpr int kEmpty = kFull + kSlots * 8;                     ///< mbarrier [slot]
-  static constexpr int kPartialsReady = kEmpty + kSlots * 8;            ///< mbarrier of the cluster
-  static constexpr int kPartialsRead = kPartialsReady + 8;              ///< mbarrier of the cluster
-  static constexpr int kBytes = kPartialsRead + 8;
+  static constexpr int kStats = kGroupM + kGroups * kRows * 4;  ///< float2 (m, l) [block][16 rows]
+  static constexpr int kWeights = kStats + kMostBlocks * kRows * 8;      ///< float [block][16 rows]
+  static constexpr int kRowPlaces = kWeights + kMostBlocks * kRows * 4;  ///< RowPlace [16]
+  static constexpr int kVisible = kRowPlaces + kRows * 16;               ///< int [16]
+  static constexpr int kPart = kVisible + kRows * 4;                     ///< Part
+  static constexpr int kMerges = kPart + static_cast<int>(sizeof(Part));        ///< TeamMerges
+  static constexpr int kFull = kMerges + static_cast<int>(sizeof(TeamMerges));  ///< mbarrier [slot]
+  static constexpr int kEmpty = kFull + kSlots * 8;                             ///< mbarrier [slot]
+  static constexpr int kReady = kEmpty + kSlots * 8;          ///< mbarrier: all blocks can receive
+  static constexpr int kStatsReceived = kReady + 8;           ///< mbarrier: of all blocks
+  static constexpr int kSlicesReceived = kStatsReceived + 8;  ///< mbarrier: of all blocks
+  static constexpr int kMerged = kSlicesReceived + 8;  ///< mbarrier: the block has done a part
+  static constexpr int kBytes = kMerged + 8;
+
+  // A part's end in the linear memory of a tile's slots: slices of the blocks' partials, as they
+  // arrive, then what the groups hand each other and later the merged rows.
+  static constexpr int kRingBytes = kSlots * kSlotBytes;
+  static constexpr int kPartialBytes = kRows * kDV * 4;
+  static_assert(2 * kPartialBytes <= kTileSlots * kSlotBytes);
   static_assert(kBytes <= 227 * 1024);
   static_assert(kColumns == kValueColumns + 1 && kValueColumns % 4 == 0);
 };
@@ -120,24 +141,25 @@ __device__ __forceinline__ float base_of(float m) {
   return m == -INFINITY ? 0 : m;
 }
 
-/// Writes four elements of a finished row, and with the first of them its lse.
-__device__ __forceinline__ void write_result(OutType type, const RowPlace& place, int element,
-                                             float m, float l, float4 o) {
+/// What a row's weighted sum is to be multiplied by.
+__device__ __forceinline__ float inverse_of(float l) {
+  return l == 0 ? 0 : __fdividef(1, l);
+}
+
+__device__ __forceinline__ float lse_of(float m, float l) {
   constexpr float kLn2 = 0.693147180559945309f;
-  const float inverse = l == 0 ? 0 : 1 / l;
-  o.x *= inverse;
-  o.y *= inverse;
-  o.z *= inverse;
-  o.w *= inverse;
+  return l == 0 ? INFINITY : (m + __log2f(l)) * kLn2;
+}
+
+/// Writes four elements of a finished row.
+__device__ __forceinline__ void write_elements(OutType type, char* out, int element, float4 o) {
   if (type == OutType::kFp32) {
-    reinterpret_cast<float4*>(place.out)[element / 4] = o;
+    reinterpret_cast<float4*>(out)[element / 4] = o;
   } else if (type == OutType::kBf16) {
-    reinterpret_cast<uint2*>(place.out)[element / 4] = {pack<true>(o.x, o.y), pack<true>(o.z, o.w)};
+    reinterpret_cast<uint2*>(out)[element / 4] = {pack<true>(o.x, o.y), pack<true>(o.z, o.w)};
   } else {
-    reinterpret_cast<uint2*>(place.out)[element / 4] = {pack<false>(o.x, o.y),
-                                                        pack<false>(o.z, o.w)};
+    reinterpret_cast<uint2*>(out)[element / 4] = {pack<false>(o.x, o.y), pack<false>(o.z, o.w)};
   }
-  if (element == 0) *place.lse = l == 0 ? INFINITY : (m + __log2f(l)) * kLn2;
 }
 
 }  // namespace mla::kernels::cuda::sm90::m16

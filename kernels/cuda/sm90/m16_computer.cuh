@@ -40,21 +40,15 @@ class Computer {
   __device__ __forceinline__ int row_of(int i) const {
     return 2 * (lane_ % 4) + (i & 1) + (i >> 1) * 8;
   }
-  __device__ __forceinline__ int visible_end(int row) const {
-    if (!args_.causal) return part_->token_end;
-    const int query = (part_->row_begin + min(row, part_->rows - 1)) / part_->heads;
-    return min(part_->token_end, part_->context_len - (part_->query_len - 1 - query));
-  }
-
   __device__ __forceinline__ void compute_part() {
     store_q();
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       m_[i] = -INFINITY;
       l_[i] = 0;
-      visible_[i] = visible_end(row_of(i));
+      visible_[i] = pointer<const int>(L::kVisible)[row_of(i)];
     }
-    all_see_ = visible_end(0);
+    all_see_ = *pointer<const int>(L::kVisible);
 #pragma unroll
     for (int i = 0; i < L::kValueColumns; ++i) {
 #pragma unroll
@@ -70,7 +64,7 @@ class Computer {
       if (step > 0) await_turn();
       const bool more = step + 1 < steps;
       if (begin < token_end_) {
-        compute_tile(static_cast<int>(begin), more);
+        compute_tile(step, static_cast<int>(begin), more);
       } else {
         skip_tile(more);
       }
@@ -91,9 +85,13 @@ class Computer {
     uint4 chunks[kEach];
 #pragma unroll
     for (int i = 0; i < kEach; ++i) chunks[i] = make_uint4(0, 0, 0, 0);
-    const int item_row = part_->row_begin + row;
+    const int item_row = part_->row_begin + min(row, part_->rows - 1);
     const int token = item_row / part_->heads;
     const int head = item_row - token * part_->heads;
+    if (lane == 0) {
+      const int hidden = args_.causal ? part_->query_len - 1 - token : 0;
+      pointer<int>(L::kVisible)[row] = min(part_->token_end, part_->context_len - hidden);
+    }
     if (row < part_->rows) {
       const auto* q = reinterpret_cast<const uint4*>(
           args_.q + part_->q + token * args_.q_token_stride + head * args_.q_head_stride);
@@ -131,7 +129,7 @@ class Computer {
   }
 
   /// Scores, weights and values of the tile that begins at token `begin`.
-  __device__ __forceinline__ void compute_tile(int begin, bool more) {
+  __device__ __forceinline__ void compute_tile(int step, int begin, bool more) {
     float s[8];
 #pragma unroll
     for (int i = 0; i < L::kColumns; ++i) {
@@ -149,7 +147,6 @@ class Computer {
     }
     commit_products();
     wait_for_products<0>();
-    forget();
 
     const int token = begin + warp_ * 16 + lane_ / 4;
 #pragma unroll
@@ -163,7 +160,11 @@ class Computer {
     float new_m[4];
     tile_maxima(s, new_m);
     if (begin + kTileTokens > token_end_) clear_values(token_end_ - begin);
-    rescale(new_m);
+    if (step < kGroups) {
+      take_first(new_m);
+    } else {
+      rescale(new_m);
+    }
 
     float base[4];
 #pragma unroll
@@ -253,6 +254,12 @@ class Computer {
     }
   }
 
+  /// The group's first tile: there are no sums yet.
+  __device__ __forceinline__ void take_first(const float (&new_m)[4]) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) m_[i] = new_m[i];
+  }
+
   __device__ __forceinline__ void rescale(const float (&new_m)[4]) {
     const bool changed =
         new_m[0] > m_[0] || new_m[1] > m_[1] || new_m[2] > m_[2] || new_m[3] > m_[3];
@@ -299,51 +306,73 @@ class Computer {
     arrive_threads(kTurn + 1 - group_, kComputeThreads);
   }
 
-  // The end of a part. The next slots of the ring are the block's: the first half takes the block's
-  // partial, for the cluster to read; the second what the groups hand each other.
+  // The end of a part. The next tile's slots of the ring are the block's. The groups give each
+  // other half of their columns and add; the sums go to the blocks that merge them, from registers.
+  // Where a block gets them each warp's 16 elements of the 16 rows are a piece of 1 KB: four floats
+  // of a lane (two rows by the elements e and e + 8) beside those of the next, the lower eight rows
+  // first.
 
-  /// Column `column` of the block's partial: 64 elements of 16 rows, float [row][element], where
-  /// `swizzled` elements keep both the writers and the readers off each other's banks.
-  __device__ __forceinline__ std::uint32_t partial_column(int column) const {
-    return this->column(column / 2) + column % 2 * (L::kColumnBytes / 2);
-  }
-  static __device__ __forceinline__ int swizzled(int row, int element) {
-    return row * 64 + (element ^ (row / 2 % 4 * 8));
-  }
+  static constexpr int kHalf = L::kValueColumns / 2;
+  static constexpr int kElements = kDV / kBlocks;  ///< of a row that this block merges
+  static constexpr int kPieceBytes = kRows * 16 * 4;
+  static constexpr int kSliceBytes = kRows * kElements * 4;
 
   __device__ __forceinline__ void finish_part() {
     // What follows is not to be computed ahead: it would take the products' registers.
     forget();
     hand_over();
     sync_threads(kAll, kComputeThreads);
-    add_groups();
     if constexpr (kBlocks > 1) {
-      signal_cluster(L::kPartialsReady);
-      barrier_wait_cluster(shared_ + L::kPartialsReady, cluster_parity_);
-    } else {
+      barrier_wait_cluster(shared_ + L::kReady, cluster_parity_);
+      send_stats();
+      add_groups([&](int i, int half, float4 sums) {
+        const int piece = (group_ * kHalf + i) * 4 + warp_;
+        const auto block = static_cast<std::uint32_t>(piece / (kElements / 16));
+        const int place = block_ * kSliceBytes + piece % (kElements / 16) * kPieceBytes +
+                          half * (kPieceBytes / 2) + lane_ * 16;
+        send(map_to_block(given(place), block), sums,
+             map_to_block(shared_ + L::kSlicesReceived, block));
+      });
+      barrier_wait_cluster(shared_ + L::kStatsReceived, cluster_parity_);
+      weigh_blocks();
       sync_threads(kAll, kComputeThreads);
-    }
-    merge_blocks();
-    fence_async_proxy();
-    if constexpr (kBlocks > 1) {
-      barrier_wait_cluster(shared_ + L::kPartialsRead, cluster_parity_);
+      barrier_wait_cluster(shared_ + L::kSlicesReceived, cluster_parity_);
       cluster_parity_ ^= 1;
+      add_blocks();
+    } else {
+      if (thread_ < kRows) {
+        const float2 stats = block_stats(thread_);
+        write_stats(thread_, stats.x, stats.y);
+      }
+      add_groups([&](int i, int half, float4 sums) {
+        put_merged((group_ * kHalf + i) * 64 + warp_ * 16 + lane_ / 4, 2 * (lane_ % 4) + half * 8,
+                   sums);
+      });
     }
-    if (group_ == 0) {
-      for (int i = 0; i < L::kTileSlots; ++i) release(place_.plus(i));
-    }
+    sync_threads(kAll, kComputeThreads);
+    write_merged();
+    release_given();
   }
 
   __device__ __forceinline__ void forget() {
     asm volatile("" : "+r"(thread_), "+r"(lane_), "+r"(block_));
   }
 
-  static constexpr int kHalf = L::kValueColumns / 2;
-
+  /// Byte `offset` of the given slots.
+  __device__ __forceinline__ std::uint32_t given(int offset) const {
+    const int at = place_.slot * L::kSlotBytes + offset;
+    return shared_ + (at < L::kRingBytes ? at : at - L::kRingBytes);
+  }
   /// Where group `from` hands the other column `i` of the half that it does not keep.
   __device__ __forceinline__ std::uint32_t handed(int from, int i) const {
-    return column(kHalf + from * (kHalf / 2) + i / 2) + i % 2 * (L::kColumnBytes / 2) +
-           thread_ % kGroupThreads * 16;
+    return given(L::kPartialBytes + ((from * kHalf + i) * 4 + warp_) * kPieceBytes + lane_ * 16);
+  }
+  /// A row's element after merging, of this block's. Swizzled so that neither writers nor readers
+  /// meet in a bank.
+  __device__ __forceinline__ std::uint32_t merged(int row, int element) const {
+    constexpr int kFrom = kBlocks > 1 ? L::kPartialBytes : 0;
+    return given(kFrom + element / 64 * (kRows * 64 * 4) +
+                 (row * 64 + ((element % 64) ^ (row / 2 % 4 * 8))) * 4);
   }
 
   /// Shows the other group this one's m and sums, and gives it the half of o that it will keep.
@@ -365,14 +394,16 @@ class Computer {
       float give[8];
 #pragma unroll
       for (int j = 0; j < 8; ++j) give[j] = group_ == 0 ? o_[kHalf + i][j] : o_[i][j];
-      store_shared4(handed(group_, i), give[0], give[1], give[2], give[3]);
-      store_shared4(handed(group_, i) + kGroupThreads * 16, give[4], give[5], give[6], give[7]);
+      const std::uint32_t to = handed(group_, i);
+      store_shared4(to, give[0], give[1], give[2], give[3]);
+      store_shared4(to + kPieceBytes / 2, give[4], give[5], give[6], give[7]);
     }
   }
 
-  /// Adds what the other group handed over to this one's half and leaves it as the block's partial,
-  /// with the block's m and l.
-  __device__ __forceinline__ void add_groups() {
+  /// Adds what the other group handed over to this one's half. `take(i, half, sums)` gets four sums
+  /// of column `i` of the half: rows r and r + 1 of element e, then of e + 8.
+  template <class Take>
+  __device__ __forceinline__ void add_groups(Take take) {
     const float* group_m = pointer<const float>(L::kGroupM);
     float mine[4];
     float other[4];
@@ -382,26 +413,31 @@ class Computer {
       const float m = base_of(fmaxf(m_[i], other_m));
       mine[i] = exp2_fast(m_[i] - m);
       other[i] = exp2_fast(other_m - m);
+      if constexpr (kBlocks == 1) {
+        const float scale = final_scale(block_stats(row_of(i)).y);
+        mine[i] *= scale;
+        other[i] *= scale;
+      }
     }
-    if (thread_ < kRows) pointer<float2>(L::kStats)[thread_] = block_stats(thread_);
-
-    const int element = warp_ * 16 + lane_ / 4;
-    const int swizzle = lane_ % 4 * 8;
-    const std::uint32_t low = (2 * (lane_ % 4) * 64 + (element ^ swizzle)) * 4;
-    const std::uint32_t high = (2 * (lane_ % 4) * 64 + ((element + 8) ^ swizzle)) * 4;
 #pragma unroll
     for (int i = 0; i < kHalf; ++i) {
-      const float4 a = load_shared4(handed(1 - group_, i));
-      const float4 b = load_shared4(handed(1 - group_, i) + kGroupThreads * 16);
-      const float received[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
-      const std::uint32_t to = partial_column(group_ * kHalf + i);
+      const std::uint32_t from = handed(1 - group_, i);
 #pragma unroll
-      for (int j = 0; j < 8; ++j) {
-        const float keep = group_ == 0 ? o_[i][j] : o_[kHalf + i][j];
-        const int r = row_index(j);
-        const std::uint32_t row_offset = ((r & 1) * 64 + (r >> 1) * 8 * 64) * 4;
-        store_shared(to + ((j >> 1 & 1) == 0 ? low : high) + row_offset,
-                     keep * mine[r] + received[j] * other[r]);
+      for (int half = 0; half < 2; ++half) {
+        const float4 received = load_shared4(from + half * (kPieceBytes / 2));
+        float keep[4];
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          keep[j] = group_ == 0 ? o_[i][half * 4 + j] : o_[kHalf + i][half * 4 + j];
+        }
+        const float mine0 = mine[half * 2];
+        const float mine1 = mine[half * 2 + 1];
+        const float other0 = other[half * 2];
+        const float other1 = other[half * 2 + 1];
+        take(i, half,
+             make_float4(
+                 keep[0] * mine0 + received.x * other0, keep[1] * mine1 + received.y * other1,
+                 keep[2] * mine0 + received.z * other0, keep[3] * mine1 + received.w * other1));
       }
     }
   }
@@ -420,100 +456,129 @@ class Computer {
     return make_float2(m, l);
   }
 
-  /// Tells all blocks of the cluster that this warp has come so far.
-  __device__ __forceinline__ void signal_cluster(int barrier) const {
-    __syncwarp();
-    if (lane_ < kBlocks) {
-      barrier_arrive_cluster(map_to_block(shared_ + barrier, static_cast<std::uint32_t>(lane_)));
-    }
+  /// Sends the block's m and l of all rows to all blocks.
+  __device__ __forceinline__ void send_stats() const {
+    const int row = thread_ % kRows;
+    const int block = thread_ / kRows;
+    if (block >= kBlocks) return;
+    send(map_to_block(shared_ + L::kStats + (block_ * kRows + row) * 8,
+                      static_cast<std::uint32_t>(block)),
+         block_stats(row),
+         map_to_block(shared_ + L::kStatsReceived, static_cast<std::uint32_t>(block)));
   }
 
-  /// Merges this block's share of the columns over the blocks of the cluster, and writes it.
-  __device__ __forceinline__ void merge_blocks() {
-    constexpr int kElements = kDV / kBlocks;
-    constexpr int kVectors = kElements / 4;
-    constexpr int kPlaces = kRows * kVectors;
+  /// What a finished row's sums are multiplied by; a partial's are not.
+  __device__ __forceinline__ float final_scale(float l) const {
+    return part_->partial.offset >= 0 ? 1 : inverse_of(l);
+  }
+
+  /// Makes the blocks' weights; the first block writes the rows' lse, or m and l.
+  __device__ __forceinline__ void weigh_blocks() const {
+    const int block = thread_ % kBlocks;
+    const int row = thread_ / kBlocks;
+    if (row >= kRows) return;
+    const float2 stats = *pointer<const float2>(L::kStats + (block * kRows + row) * 8);
+    float m = stats.x;
+#pragma unroll
+    for (int distance = 1; distance < kBlocks; distance *= 2) {
+      m = fmaxf(m, __shfl_xor_sync(0xFFFFFFFFu, m, distance));
+    }
+    const float weight = exp2_fast(stats.x - base_of(m));
+    float l = weight * stats.y;
+#pragma unroll
+    for (int distance = 1; distance < kBlocks; distance *= 2) {
+      l += __shfl_xor_sync(0xFFFFFFFFu, l, distance);
+    }
+    store_shared(shared_ + L::kWeights + (block * kRows + row) * 4, weight * final_scale(l));
+    if (block_ == 0 && block == 0) write_stats(row, m, l);
+  }
+
+  /// Adds the slices of all blocks.
+  __device__ __forceinline__ void add_blocks() const {
+    constexpr int kPlaces = kSliceBytes / 16;
     constexpr int kSplit = kPlaces < kComputeThreads ? kComputeThreads / kPlaces : 1;
     constexpr int kEach = kPlaces > kComputeThreads ? kPlaces / kComputeThreads : 1;
-    constexpr int kPartials = kBlocks / kSplit;
-    const int split = thread_ % kSplit;
-    const int rows = part_->rows;
-    const int merge = part_->merge;
-    const bool leaves_partial = part_->partial.offset >= 0;
-#pragma unroll 2
+    constexpr int kLanes = 32 / kSplit;
+    constexpr int kAdded = kBlocks / kSplit;
+    const int first = lane_ / kLanes * kAdded;
+#pragma unroll
     for (int e = 0; e < kEach; ++e) {
-      const int place = (e * kComputeThreads + thread_) / kSplit;
-      const int row = place / kVectors;
-      const int element = block_ * kElements + place % kVectors * 4;
-      const std::uint32_t at = partial_column(element / 64) + swizzled(row, element % 64) * 4;
-      const std::uint32_t stats_at = shared_ + L::kStats + row * 8;
-      float4 o[kPartials];
-      float2 stats[kPartials];
-#pragma unroll
-      for (int i = 0; i < kPartials; ++i) {
-        if constexpr (kBlocks == 1) {
-          o[i] = load_shared4(at);
-          stats[i] = *pointer<const float2>(L::kStats + row * 8);
-        } else {
-          const auto from = static_cast<std::uint32_t>((split * kPartials + i + block_) % kBlocks);
-          o[i] = load_mapped4(map_to_block(at, from));
-          stats[i] = load_mapped2(map_to_block(stats_at, from));
-        }
-      }
-      float m = stats[0].x;
-#pragma unroll
-      for (int i = 1; i < kPartials; ++i) m = fmaxf(m, stats[i].x);
-#pragma unroll
-      for (int distance = 1; distance < kSplit; distance *= 2) {
-        m = fmaxf(m, __shfl_xor_sync(0xFFFFFFFFu, m, distance));
-      }
-      float l = 0;
+      const int place = (e * (kComputeThreads / 32) + thread_ / 32) * kLanes + lane_ % kLanes;
+      const int row = 2 * (place % 4) + place / 32 % 2 * 8;
       float4 sum = make_float4(0, 0, 0, 0);
 #pragma unroll
-      for (int i = 0; i < kPartials; ++i) {
-        const float weight = exp2_fast(stats[i].x - base_of(m));
-        l += weight * stats[i].y;
-        sum.x += weight * o[i].x;
-        sum.y += weight * o[i].y;
-        sum.z += weight * o[i].z;
-        sum.w += weight * o[i].w;
-      }
-      if constexpr (kBlocks > 1) {
-        // The sums are used, so what they are made of has come.
-        asm volatile("" ::"f"(l), "f"(sum.x), "f"(sum.y), "f"(sum.z), "f"(sum.w) : "memory");
-        if (e == kEach - 1) signal_cluster(L::kPartialsRead);
+      for (int i = 0; i < kAdded; ++i) {
+        const float4 x = load_shared4(given((first + i) * kSliceBytes + place * 16));
+        const float2 weight = *pointer<const float2>(L::kWeights + ((first + i) * kRows + row) * 4);
+        sum.x += weight.x * x.x;
+        sum.y += weight.y * x.y;
+        sum.z += weight.x * x.z;
+        sum.w += weight.y * x.w;
       }
 #pragma unroll
-      for (int distance = 1; distance < kSplit; distance *= 2) {
-        l += __shfl_xor_sync(0xFFFFFFFFu, l, distance);
+      for (int distance = kLanes; distance < 32; distance *= 2) {
         sum.x += __shfl_xor_sync(0xFFFFFFFFu, sum.x, distance);
         sum.y += __shfl_xor_sync(0xFFFFFFFFu, sum.y, distance);
         sum.z += __shfl_xor_sync(0xFFFFFFFFu, sum.z, distance);
         sum.w += __shfl_xor_sync(0xFFFFFFFFu, sum.w, distance);
       }
-      if (split == 0 && row < rows) write(leaves_partial, row, element, m, l, sum);
-    }
-    if (merge >= 0) {
-      fence_gpu();
-      sync_threads(kAll, kComputeThreads);
-      if (thread_ == 0) atomicAdd(args_.counters + 2 * merge, 1u);
-    } else if constexpr (kBlocks == 1) {
-      sync_threads(kAll, kComputeThreads);
+      if (first == 0) put_merged(place / 64 * 16 + place % 32 / 4, row, sum);
     }
   }
 
-  __device__ __forceinline__ void write(bool partial, int row, int element, float m, float l,
-                                        float4 o) const {
-    const RowPlace place = pointer<const RowPlace>(L::kRowPlaces)[row];
-    if (partial) {
-      __stcg(reinterpret_cast<float4*>(place.out) + element / 4, o);
-      if (element == 0) {
-        __stcg(place.lse, m);
-        __stcg(place.lse + (part_->partial.rows + 15) / 16 * 16, l);
-      }
-      return;
+  __device__ __forceinline__ void put_merged(int element, int row, float4 sums) const {
+    store_shared(merged(row, element), sums.x);
+    store_shared(merged(row + 1, element), sums.y);
+    store_shared(merged(row, element + 8), sums.z);
+    store_shared(merged(row + 1, element + 8), sums.w);
+  }
+
+  __device__ __forceinline__ void write_stats(int row, float m, float l) const {
+    if (row >= part_->rows) return;
+    float* to = pointer<const RowPlace>(L::kRowPlaces)[row].lse;
+    if (part_->partial.offset >= 0) {
+      __stcg(to, m);
+      __stcg(to + (part_->partial.rows + 15) / 16 * 16, l);
+    } else {
+      *to = lse_of(m, l);
     }
-    write_result(args_.out_type, place, element, m, l, o);
+  }
+
+  /// Writes this block's elements of all rows.
+  __device__ __forceinline__ void write_merged() const {
+    constexpr int kVectors = kElements / 4;
+    constexpr int kPlaces = kRows * kVectors;
+    const int places = part_->rows * kVectors;
+    const bool leaves_partial = part_->partial.offset >= 0;
+#pragma unroll
+    for (int from = 0; from < kPlaces; from += kComputeThreads) {
+      const int place = from + thread_;
+      if (place >= places) break;
+      const int row = place / kVectors;
+      const int element = place % kVectors * 4;
+      const float4 o = load_shared4(merged(row, element));
+      char* out = pointer<const RowPlace>(L::kRowPlaces)[row].out;
+      if (leaves_partial) {
+        __stcg(reinterpret_cast<float4*>(out) + (block_ * kElements + element) / 4, o);
+      } else {
+        write_elements(args_.out_type, out, block_ * kElements + element, o);
+      }
+    }
+  }
+
+  /// Ends the part: its partial is there, and the given slots are the loader's again.
+  __device__ __forceinline__ void release_given() const {
+    const int merge = part_->merge;
+    if (merge >= 0) fence_gpu();
+    fence_async_proxy();
+    sync_threads(kAll, kComputeThreads);
+    if (thread_ == 0) {
+      if (merge >= 0) atomicAdd(args_.counters + 2 * merge, 1u);
+      if constexpr (kBlocks > 1) arrive(shared_ + L::kMerged);
+    }
+    if (group_ == 0) {
+      for (int i = 0; i < L::kTileSlots; ++i) release(place_.plus(i));
+    }
   }
 
   template <class T>
@@ -527,7 +592,7 @@ class Computer {
   __device__ __forceinline__ std::uint32_t slot(Place place) const {
     return shared_ + place.slot * L::kSlotBytes;
   }
-  /// Column `i` of the tile, or of the partial, at place_.
+  /// Column `i` of the tile at place_.
   __device__ __forceinline__ std::uint32_t column(int i) const {
     return slot(place_.plus(i / L::kSlotColumns)) + i % L::kSlotColumns * L::kColumnBytes;
   }

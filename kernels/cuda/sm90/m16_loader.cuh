@@ -71,13 +71,27 @@ class Loader {
     give_tile();
   }
 
-  /// Gives the computing warps a tile's slots to use as they like.
+  /// Gives the computing warps a tile's slots for the end of the part, and tells the cluster that
+  /// this block can receive what is sent there.
   __device__ __forceinline__ void give_tile() {
     for (int i = 0; i < L::kTileSlots; ++i) {
       wait_empty(place_.plus(i));
       if (lane_ == 0) arrive(full(place_.plus(i)));
     }
     place_.advance(L::kTileSlots);
+    if constexpr (kBlocks > 1) {
+      wait(shared_ + L::kMerged, merged_parity_ ^ 1);
+      merged_parity_ ^= 1;
+      if (lane_ == 0) {
+        arrive_and_expect(shared_ + L::kStatsReceived, kBlocks * kRows * 8);
+        arrive_and_expect(shared_ + L::kSlicesReceived, L::kPartialBytes);
+      }
+      __syncwarp();
+      if (lane_ < kBlocks) {
+        barrier_arrive_cluster(
+            map_to_block(shared_ + L::kReady, static_cast<std::uint32_t>(lane_)));
+      }
+    }
   }
 
   __device__ __forceinline__ void next_batch() {
@@ -164,6 +178,7 @@ class Loader {
   Box now_;
   Box next_;
   Place place_;
+  std::uint32_t merged_parity_ = 0;
 };
 
 }  // namespace mla::kernels::cuda::sm90::m16

@@ -27,13 +27,21 @@ struct Sum {
   }
 };
 
-/// Brings what the team must know of its first merge into the first-level cache.
-__device__ __forceinline__ void prefetch_merge(const DecodeArgs& args, int team) {
-  const int first = args.share_offsets[team];
-  if (first == args.share_offsets[team + 1]) return;
-  const auto* merge = reinterpret_cast<const char*>(args.merges + args.shares[first].merge);
-  asm volatile("prefetch.global.L1 [%0];" ::"l"(merge) : "memory");
-  asm volatile("prefetch.global.L1 [%0];" ::"l"(merge + sizeof(Merge) - 1) : "memory");
+/// Reads what the team must know of its merges while there is time.
+__device__ __forceinline__ void read_merges(const DecodeArgs& args, int team, TeamMerges& to) {
+  to.begin = args.share_offsets[team];
+  to.end = args.share_offsets[team + 1];
+  if (to.begin == to.end) return;
+  to.share = args.shares[to.begin];
+  to.merge = args.merges[to.share.merge];
+}
+
+/// Says that this block has seen all partials; the last of the merge's blocks resets its counters.
+__device__ __forceinline__ void leave_counters(std::uint32_t* counters, int blocks) {
+  if (atomicAdd(counters + 1, 1u) == static_cast<std::uint32_t>(blocks) - 1) {
+    counters[0] = 0;
+    counters[1] = 0;
+  }
 }
 
 /// Waits until all parts of the merge have left their partials. One thread calls.
@@ -47,11 +55,10 @@ __device__ __forceinline__ void wait_for_partials(const std::uint32_t* counter, 
 /// The block's slice of a merge, over all its partials; `memory` has room for a Sum per thread. All
 /// threads call.
 template <int kDV>
-__device__ __forceinline__ void merge_share(const DecodeArgs& args, int index, int slice,
-                                            int blocks_per_team, char* memory) {
+__device__ __forceinline__ void merge_share(const DecodeArgs& args, const Merge& merge, int index,
+                                            int slice, int blocks_per_team, char* memory) {
   constexpr int kWidth = kDV / 4;
-  constexpr int kSharers = 256;
-  const Merge& merge = args.merges[index];
+  constexpr int kSharers = kComputeThreads;
   const int thread = static_cast<int>(threadIdx.x);
   const int count = merge.count;
   const int rows = merge.rows;
@@ -63,6 +70,7 @@ __device__ __forceinline__ void merge_share(const DecodeArgs& args, int index, i
   const int end = rows * kWidth * (slice + 1) / blocks;
   if (thread == 0) wait_for_partials(args.counters + 2 * index, count * blocks_per_team);
   __syncthreads();
+  if (thread == kSharers) leave_counters(args.counters + 2 * index, blocks);
 
   auto* sums = reinterpret_cast<Sum*>(memory);
   for (int from = begin; from < end; from += kSharers) {
@@ -92,20 +100,15 @@ __device__ __forceinline__ void merge_share(const DecodeArgs& args, int index, i
       const std::int64_t out =
           merge.out + token * args.out_token_stride + head * args.out_head_stride;
       const int size = args.out_type == OutType::kFp32 ? 4 : 2;
-      write_result(
-          args.out_type,
-          {static_cast<char*>(args.out) + out * size,
-           args.lse + merge.lse + token * args.lse_token_stride + head * args.lse_head_stride},
-          element, sum.m, sum.l, sum.o);
+      const float scale = inverse_of(sum.l);
+      write_elements(args.out_type, static_cast<char*>(args.out) + out * size, element,
+                     {sum.o.x * scale, sum.o.y * scale, sum.o.z * scale, sum.o.w * scale});
+      if (element == 0) {
+        args.lse[merge.lse + token * args.lse_token_stride + head * args.lse_head_stride] =
+            lse_of(sum.m, sum.l);
+      }
     }
     __syncthreads();
-  }
-  if (thread == 0) {
-    std::uint32_t* counters = args.counters + 2 * index;
-    if (atomicAdd(counters + 1, 1u) == static_cast<std::uint32_t>(blocks) - 1) {
-      counters[0] = 0;
-      counters[1] = 0;
-    }
   }
 }
 

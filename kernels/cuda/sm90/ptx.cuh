@@ -117,8 +117,9 @@ __device__ __forceinline__ std::uint32_t block_of_cluster() {
   asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
   return rank;
 }
+/// Orders nothing but initialised barriers.
 __device__ __forceinline__ void cluster_arrive() {
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
 }
 __device__ __forceinline__ void cluster_wait() {
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
@@ -128,21 +129,20 @@ __device__ __forceinline__ std::uint32_t map_to_block(std::uint32_t address, std
   asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(mapped) : "r"(address), "r"(block));
   return mapped;
 }
-__device__ __forceinline__ float4 load_mapped4(std::uint32_t mapped) {
-  float4 value;
-  asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
-               : "=f"(value.x), "=f"(value.y), "=f"(value.z), "=f"(value.w)
-               : "r"(mapped)
-               : "memory");
-  return value;
+/// Sends floats to a block of the cluster, whose barrier is told the bytes; both addresses mapped.
+__device__ __forceinline__ void send(std::uint32_t to, float2 x, std::uint32_t barrier) {
+  asm volatile(
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, [%3];" ::
+          "r"(to),
+      "f"(x.x), "f"(x.y), "r"(barrier)
+      : "memory");
 }
-__device__ __forceinline__ float2 load_mapped2(std::uint32_t mapped) {
-  float2 value;
-  asm volatile("ld.shared::cluster.v2.f32 {%0, %1}, [%2];"
-               : "=f"(value.x), "=f"(value.y)
-               : "r"(mapped)
-               : "memory");
-  return value;
+__device__ __forceinline__ void send(std::uint32_t to, float4 x, std::uint32_t barrier) {
+  asm volatile(
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, "
+      "[%5];" ::"r"(to),
+      "f"(x.x), "f"(x.y), "f"(x.z), "f"(x.w), "r"(barrier)
+      : "memory");
 }
 
 // This block's shared memory by address.
@@ -173,6 +173,13 @@ __device__ __forceinline__ void store_shared(std::uint32_t address, uint4 value)
 __device__ __forceinline__ void store_matrices(std::uint32_t address, const std::uint32_t (&x)[4]) {
   asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address),
                "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3])
+               : "memory");
+}
+/// Reads what `store_matrices` writes.
+__device__ __forceinline__ void load_matrices(std::uint32_t address, std::uint32_t (&x)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
+               : "r"(address)
                : "memory");
 }
 /// Four 8x8 matrices of 16-bit elements, transposed: lane i gives the address of a row of 16 bytes.

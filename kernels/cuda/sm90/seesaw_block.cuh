@@ -27,7 +27,7 @@ struct __align__(1024) Memory {
   std::uint8_t q[kSlabs][kSlabBytes];
   std::uint8_t keys[2][kSlabs][kSlabBytes];
   std::uint8_t weights_x[kSlabBytes];
-  float m[2][kRows];  // maxima, as far as either side knows
+  float m[2][kRows];  // bases, as far as either side knows
   float l[2][kRows];
   std::uint64_t merge_full;
   std::uint64_t full[2][kSlabs];

@@ -83,7 +83,7 @@ struct Merger {
         if (p < merge.count) weights[row * merge.count + p] = m[i] * scale;
       }
       if (lane == 0 && (first_row + row) * kWidth >= begin) {
-        results_of(args, merge).store_row(first_row + row, most, sum);
+        store_row(results_of(args, merge), first_row + row, most, sum);
       }
     }
   }

@@ -6,6 +6,10 @@
 
 namespace mla::kernels::cuda::sm90::seesaw {
 
+/// A row's base stays as it is until a score lies more than this above it, in powers of two:
+/// weights are at most 2^kSlack then, and sums have to be rescaled a few times per part only.
+constexpr float kSlack = 8;
+
 /// One of the two warpgroups that compute: its sums, and what it knows of its rows.
 template <bool kBf16, int kSlabs, int half>
 struct Side {
@@ -21,10 +25,18 @@ struct Side {
   const int row = thread / 32 * 16 + lane / 4;  // the other is row + 8
   std::uint32_t parities;                       // of the tiles' barriers, a bit each
   RowState& rows;
+  std::uint32_t q_tail[4][4];  // A operands of the products with the last slab
 
   __device__ Side(Memory<kSlabs>& s, const DecodeArgs& a, const Work& work, std::uint32_t p,
                   RowState& r)
-      : shared(s), args(a), keys(keys_of(work.part)), tiles(work.tiles), parities(p), rows(r) {}
+      : shared(s), args(a), keys(keys_of(work.part)), tiles(work.tiles), parities(p), rows(r) {
+    const int loaded = thread / 32 * 16 + lane % 16;  // row whose address this lane gives
+    const std::uint32_t at = shared_address(shared.q[kSlabs - 1]) + loaded * 128;
+#pragma unroll
+    for (int step = 0; step < 4; ++step) {
+      load_matrices(at + ((2 * step + lane / 16) ^ (loaded % 8)) * 16, q_tail[step]);
+    }
+  }
 
   __device__ int tokens_of(int tile) const { return min(kTokens, keys - tile * kTokens); }
   __device__ std::uint8_t* weights_y() const { return shared.keys[kY][kSlabs - 1]; }
@@ -49,35 +61,71 @@ struct Side {
 #pragma unroll
       for (int step = 0; step < 4; ++step) {
         const int bytes = i * kSlabBytes + step * 32;
-        multiply_rows<kBf16>(s, moved(q, bytes), moved(k, bytes), add || i + step > first);
+        const bool adds = add || i + step > first;
+        if (i < kSlabs - 1) {
+          multiply_rows<kBf16>(s, moved(q, bytes), moved(k, bytes), adds);
+        } else {
+          multiply_rows<kBf16>(s, q_tail[step], moved(k, bytes), adds);
+        }
       }
     }
     commit_products();
   }
 
-  /// Turns scores into weights. Returns what to scale earlier sums by.
-  __device__ RowPair take_softmax(float (&s)[32], int tile) {
+  /// Raises the base of rows with scores far above it. Returns what to scale earlier sums by.
+  __device__ RowPair raise_base(float (&s)[32], int tile) {
     rows.hide(s, tile);
-    RowPair scale;
-    float most;
+    RowPair most{s[0], s[2]};
 #pragma unroll
-    for (int r = 0; r < 2; ++r) scale.of[r] = rows.take_row(s, r, args.scale_log2, most);
+    for (int i = 0; i < 32; ++i) most.of[i / 2 % 2] = fmaxf(most.of[i / 2 % 2], s[i]);
+    bool is_far = false;
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      most.of[r] *= args.scale_log2;
+      is_far |= most.of[r] > rows.m.of[r] + kSlack;
+    }
+    RowPair scale{1, 1};
+    if (__any_sync(~0U, is_far)) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const float found = max_of_row(most.of[r]);
+        const float m = found > rows.m.of[r] + kSlack ? found : rows.m.of[r];
+        scale.of[r] = exp2_fast(rows.m.of[r] - RowState::base_of(m));
+        rows.m.of[r] = m;
+        rows.l.of[r] *= scale.of[r];
+      }
+    }
     return scale;
   }
 
-  /// Weights as the A operand of four products, and in shared memory for the other side, with the
-  /// maxima.
-  __device__ void share_weights(const float (&s)[32], std::uint32_t (&a)[4][4], std::uint8_t* to) {
+  /// Turns scores into weights.
+  __device__ void weigh(float (&s)[32]) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const float base = RowState::base_of(rows.m.of[r]);
+      float sum = 0;
+#pragma unroll
+      for (int i = 2 * r; i < 32; i += 4) {
+        s[i] = exp2_fast(fmaf(s[i], args.scale_log2, -base));
+        s[i + 1] = exp2_fast(fmaf(s[i + 1], args.scale_log2, -base));
+        sum += s[i] + s[i + 1];
+      }
+      rows.l.of[r] += sum;
+    }
+  }
+
+  /// Weights as the A operand of four products.
+  __device__ void pack_weights(const float (&s)[32], std::uint32_t (&a)[4][4]) {
+#pragma unroll
+    for (int i = 0; i < 16; ++i) a[i / 4][i % 4] = pack<kBf16>(s[2 * i], s[2 * i + 1]);
+  }
+
+  /// Gives the other side weights and bases.
+  __device__ void share_weights(const std::uint32_t (&a)[4][4], std::uint8_t* to) {
     const int stored = thread / 32 * 16 + lane % 16;  // row whose address this lane gives
     const std::uint32_t mine = shared_address(to) + stored * 128 + (lane / 16 ^ (stored % 8)) * 16;
 #pragma unroll
-    for (int step = 0; step < 4; ++step) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        a[step][i] = pack<kBf16>(s[8 * step + 2 * i], s[8 * step + 2 * i + 1]);
-      }
-      store_matrices(mine ^ (step * 32), a[step]);
-    }
+    for (int step = 0; step < 4; ++step) store_matrices(mine ^ (step * 32), a[step]);
     if (lane % 4 == 0) {
       shared.m[half][row] = rows.m.of[0];
       shared.m[half][row + 8] = rows.m.of[1];
@@ -85,7 +133,7 @@ struct Side {
     fence_async_proxy();
   }
 
-  /// Takes over the maxima that the other side found. Returns what to scale earlier sums by.
+  /// Takes over the bases that the other side has. Returns what to scale earlier sums by.
   __device__ RowPair follow() {
     RowPair scale;
 #pragma unroll
@@ -164,8 +212,10 @@ struct Side {
   __device__ void take_x(int tile, float (&s)[32], float (&o)[kOut]) {
     std::uint32_t a[4][4];
     pin(s);
-    const RowPair scale = take_softmax(s, tile);
-    share_weights(s, a, shared.weights_x);
+    const RowPair scale = raise_base(s, tile);
+    weigh(s);
+    pack_weights(s, a);
+    share_weights(a, shared.weights_x);
     arrive_threads(kReadyX, kConsumers);
     rescale(o, scale);
     clear_values(kX, tokens_of(tile));
@@ -181,10 +231,12 @@ struct Side {
   }
 
   __device__ void run_left(float (&o)[kOut]) {
-    float s[32];
-    issue_scores<0, kSlabs, false>(s, kX);
-    wait_for_products<0>();
     for (int tile = 0;; tile += 2) {
+      float s[32];
+      issue_scores<0, kHalf, false>(s, kX);
+      if (tile > 0) finish_values<1>(o, kY);
+      issue_scores<kHalf, kSlabs, true>(s, kX);
+      wait_for_products<0>();
       take_x(tile, s, o);
       if (tile + 1 >= tiles) break;
       follow_y(tile + 1, o);
@@ -192,10 +244,6 @@ struct Side {
         finish_values(o, kY);
         break;
       }
-      issue_scores<0, kHalf, false>(s, kX);
-      finish_values<1>(o, kY);
-      issue_scores<kHalf, kSlabs, true>(s, kX);
-      wait_for_products<0>();
     }
   }
 
@@ -218,8 +266,10 @@ struct Side {
       follow_x(o);
       wait_for_products<1>();
       pin(s);
-      const RowPair scale = take_softmax(s, tile + 1);
-      share_weights(s, a, weights_y());
+      const RowPair scale = raise_base(s, tile + 1);
+      weigh(s);
+      pack_weights(s, a);
+      share_weights(a, weights_y());
       arrive_threads(kReadyY, kConsumers);
       finish_values(o, kX);
       rescale(o, scale);

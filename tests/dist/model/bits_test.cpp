@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <random>
@@ -89,7 +90,10 @@ TakeLogits expect_equal(const Logits& expected) {
 
 std::vector<std::string> shardings() {
   std::vector<std::string> names{"heads", "kv", "requests"};
-  if (test_world().size() == 4) names.push_back("groups:2");
+  for (const int groups : {2, 4}) {
+    if (test_world().size() % groups != 0 || test_world().size() == groups) continue;
+    names.push_back("groups:" + std::to_string(groups));
+  }
   return names;
 }
 
@@ -116,6 +120,14 @@ TEST(ModelBits, DependOnNothingButTheTokensOfASequence) {
     SCOPED_TRACE(family);
     expect_same_bits_everywhere(tiny_model(family), {40, 3, 120, 65, 1}, DType::kFp16);
   }
+}
+
+TEST(ModelBits, AreTheSameAloneAndAmong31Others) {
+  std::vector<std::int64_t> lengths;
+  for (std::int64_t i = 0; i < 32; ++i) lengths.push_back(1 + i * 7 % 32);
+  expect_same_bits_everywhere(tiny_model("deepseek_v3"), lengths, DType::kFp32);
+  if (std::getenv("MLA_FULL_GRID") == nullptr) return;
+  expect_same_bits_everywhere(demo_model(), lengths, DType::kFp32);
 }
 
 TEST(ModelBits, AreTheSameForContextsOfSeveralChunks) {

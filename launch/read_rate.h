@@ -1,0 +1,12 @@
+#pragma once
+
+#include "dist/communicator.h"
+
+namespace mla::launch {
+
+/// Bytes per second that this rank reads from memory while all ranks do: the best of several
+/// attempts. The ranks of a node share
+/// what they read, which is too much for its caches. Takes about 0.3 s. Collective.
+double read_rate(const dist::Communicator& comm, int threads);
+
+}  // namespace mla::launch
