@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::int64_t kChunk = kDefaultChunkTokens;
 
-/// Most heads that are expanded together.
+/// Heads that are expanded together, at most: enough to occupy many threads between two barriers.
 constexpr std::int64_t kMostHeads = 16;
 
 std::int64_t most_heads(const AttentionConfig& a, const ModelSharding& sharding) {
@@ -51,8 +51,6 @@ PrefillAttention::PrefillAttention(const RankContext& context)
       row_width_(cache_width(config_)),
       shape_(shape_of_head(config_)),
       dtype_(context.limits.kv_dtype),
-      // Enough to occupy the threads, few enough to stay in caches.
-      heads_at_once_(std::clamp<std::int64_t>(context.threads, 4, kMostHeads)),
       partial_floats_(partial_floats(kMaxRowsPerItem, shape_.d_v)),
       workspace_bytes_(context.backend.workspace_bytes(shape_, kChunk, kChunk)) {
   const std::int64_t tokens = context.limits.max_tokens;
@@ -107,8 +105,8 @@ void PrefillAttention::run(const GroupStep& step, const MatrixView& kv_b, const 
     for (Range keys{0, kChunk}; keys.begin < part.context(); keys.begin = keys.end) {
       keys.end = std::min(keys.begin + kChunk, part.context());
       read_rows(part, keys, cache);
-      for (Range heads = heads_; !heads.empty(); heads.begin += heads_at_once_) {
-        const Range some{heads.begin, std::min(heads.begin + heads_at_once_, heads.end)};
+      for (Range heads = heads_; !heads.empty(); heads.begin += kMostHeads) {
+        const Range some{heads.begin, std::min(heads.begin + kMostHeads, heads.end)};
         expand(kv_b, some, keys.size());
         attend(part, keys, some);
       }

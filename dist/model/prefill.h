@@ -60,7 +60,6 @@ class PrefillAttention {
   std::int64_t row_width_;  // elements of a row of the cache
   MlaShape shape_;          // of one head
   DType dtype_;
-  std::int64_t heads_at_once_;  // that are expanded together
 
   std::int64_t partial_floats_;             // of a slice of queries and a head
   std::int64_t workspace_bytes_;            // of a thread, for the engine
