@@ -79,6 +79,27 @@ void validate_sizes(const Batch& batch) {
   }
 }
 
+Batch sizes_of(const Batch& batch) {
+  return {.shape = batch.shape,
+          .dtype = batch.dtype,
+          .out_dtype = batch.out_dtype,
+          .page_block_size = batch.page_block_size,
+          .num_pages = batch.num_pages,
+          .chunk_tokens = batch.chunk_tokens,
+          .causal = batch.causal,
+          .softmax_scale = batch.softmax_scale,
+          .kv_cache = {},
+          .requests = {}};
+}
+
+Request sizes_of(const Request& request) {
+  return {.custom_id = {},
+          .query_len = request.query_len,
+          .context_len = request.context_len,
+          .block_table = {},
+          .q = {}};
+}
+
 Range blocks_of(const Batch& batch, const Request& request, Range chunks) {
   if (chunks.empty()) return {};
   const std::int64_t last_token = std::min(chunks.end * batch.chunk_tokens, request.context_len);

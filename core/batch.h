@@ -78,6 +78,11 @@ struct Batch {
   friend bool operator==(const Batch&, const Batch&) = default;
 };
 
+/// What planning needs: a batch without requests and tensors, a request without id, block table
+/// and tensor.
+Batch sizes_of(const Batch& batch);
+Request sizes_of(const Request& request);
+
 /// The blocks of a request's block table that hold some of its chunks.
 Range blocks_of(const Batch& batch, const Request& request, Range chunks);
 

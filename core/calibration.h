@@ -12,9 +12,8 @@ struct WaySeconds {
 
 /// What was measured of the machine that a job runs on; the same on all ranks. 0 is unknown.
 struct Calibration {
-  double flop_per_second = 0;  ///< FLOP-equivalents of a default CostModel, by one whole rank
-  /// What a kernel of a single vector of query rows takes for a byte of cache, on one whole rank.
-  double seconds_per_kv_byte = 0;
+  double flop_per_second = 0;          ///< of one whole rank, for what query rows add to a chunk
+  double seconds_per_kv_byte = 0;      ///< what a byte of cache adds, once for all rows
   double seconds_per_loaded_byte = 0;  ///< of cache that one whole rank reads or generates
   WaySeconds near;                     ///< between ranks of one node
   WaySeconds far;                      ///< between nodes

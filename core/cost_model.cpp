@@ -20,7 +20,7 @@ double CostModel::tile_chunk(const Batch& batch, const Request& request, std::in
       static_cast<double>(round_up(rows, kRowsPerVector) * shape.d_qk + rows * shape.d_v);
   const double kv_bytes = tokens * static_cast<double>(shape.d_qk * size_of(batch.dtype));
   const auto merged_floats = static_cast<double>(rows * shape.d_v);
-  return std::max(flop, kv_bytes * flop_per_kv_byte) + merged_floats * flop_per_merged_float;
+  return flop + kv_bytes * flop_per_kv_byte + merged_floats * flop_per_merged_float;
 }
 
 double CostModel::chunk(const Batch& batch, const Request& request, std::int64_t chunk,

@@ -10,7 +10,7 @@ namespace mla {
 /// are those of a rank of one thread; core/calibration.h makes a model of what was measured.
 struct CostModel {
   double flop_per_loaded_byte = 40;    ///< cost of reading or generating one byte of cache
-  double flop_per_kv_byte = 7;         ///< cost of streaming one byte of cold cache
+  double flop_per_kv_byte = 7;         ///< what one byte of cold cache adds, once for all rows
   double flop_per_merged_float = 8;    ///< cost of folding one float of a partial into another
   double flop_per_shared_float = 200;  ///< the same between threads, whose caches it moves between
   double flop_per_wire_byte = 40;      ///< cost of packing, sending and merging one byte

@@ -278,20 +278,6 @@ std::vector<ShardMode> auto_candidates(int ranks, std::int64_t h_q) {
   return modes;
 }
 
-/// The batch without its requests and tensors.
-Batch sizes_of(const Batch& batch) {
-  return {.shape = batch.shape,
-          .dtype = batch.dtype,
-          .out_dtype = batch.out_dtype,
-          .page_block_size = batch.page_block_size,
-          .num_pages = batch.num_pages,
-          .chunk_tokens = batch.chunk_tokens,
-          .causal = batch.causal,
-          .softmax_scale = batch.softmax_scale,
-          .kv_cache = {},
-          .requests = {}};
-}
-
 }  // namespace
 
 ShardMode parse_shard_mode(std::string_view text, int ranks) {
@@ -357,12 +343,7 @@ Partition make_partition(const Batch& batch, std::span<const std::int64_t> reque
                          int ranks, const CostModel& cost) {
   Batch some = sizes_of(batch);
   for (const std::int64_t request : requests) {
-    const Request& r = batch.requests[request];
-    some.requests.push_back({.custom_id = {},
-                             .query_len = r.query_len,
-                             .context_len = r.context_len,
-                             .block_table = {},
-                             .q = {}});
+    some.requests.push_back(sizes_of(batch.requests[request]));
   }
   Partition partition = make_partition(some, mode, ranks, cost);
   for (Piece& piece : partition.pieces) piece.request = requests[piece.request];

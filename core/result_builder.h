@@ -27,7 +27,7 @@ class ResultBuilder final : public ResultSink {
 
   /// The slices as they are now, by request, then by heads.
   std::span<ResultSlice> slices() { return slices_; }
-  std::span<const ResultSlice> slices() const { return slices_; }
+  const std::vector<ResultSlice>& slices() const { return slices_; }
 
   /// The slices, by request, then by heads.
   std::vector<ResultSlice> take() { return std::move(slices_); }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/chunk_tree.h"
+#include "core/contiguous_view.h"
 #include "core/generator.h"
 #include "core/partial.h"
 #include "core/partition.h"
@@ -19,8 +20,13 @@ namespace mla::dist {
 namespace {
 
 constexpr int kRepeats = 7;
-constexpr double kEnoughSeconds = 0.02;  // for one measurement, beside its first run
+constexpr double kEnoughSeconds = 0.01;  // for one measurement, beside its first run
 constexpr std::int64_t kRowsPerVector = 16;
+constexpr std::int64_t kProbedBytes = 32
+                                      << 20;  // of cache, on each rank: more than its caches hold
+constexpr std::int64_t kMostChunks = 4096;
+constexpr double kMostTimesMean =
+    4;  // that rows may add faster than they are computed on the whole
 constexpr double kSecondsPerReadByte = 0.4e-9;  // a file that lies in memory, read by one thread
 
 double median(std::vector<double> values) {
@@ -37,78 +43,98 @@ double median_of_ranks(const Communicator& comm, double mine) {
   return median(std::move(all));
 }
 
-/// One request of a single chunk for each thread, with its tensors.
+/// One request for each thread, with its tensors: as much cache as a rank may have to stream.
 class KernelProbe {
  public:
   KernelProbe(const Batch& like, int threads) : threads_(threads) {
-    constexpr std::int64_t kMostTokens = kDefaultChunkTokens;
     batch_.shape = like.shape;
     batch_.dtype = like.dtype;
     batch_.out_dtype = like.out_dtype;
-    batch_.page_block_size = batch_.chunk_tokens = std::min(like.chunk_tokens, kMostTokens);
-    batch_.num_pages = threads;
+    batch_.page_block_size = batch_.chunk_tokens = std::min(like.chunk_tokens, kDefaultChunkTokens);
     batch_.softmax_scale = like.softmax_scale;
+    const std::int64_t page_bytes = batch_.page_elements() * size_of(like.dtype);
+    chunks_ = std::clamp<std::int64_t>(probed_bytes(like) / (threads * page_bytes), 1, kMostChunks);
+    batch_.num_pages = threads * chunks_;
     batch_.requests.resize(static_cast<std::size_t>(threads));
     for (int t = 0; t < threads; ++t) {
-      batch_.requests[t].context_len = batch_.chunk_tokens;
-      batch_.requests[t].block_table = {t};
+      batch_.requests[t].context_len = chunks_ * batch_.chunk_tokens;
+      batch_.requests[t].block_table.resize(static_cast<std::size_t>(chunks_));
+      std::iota(batch_.requests[t].block_table.begin(), batch_.requests[t].block_table.end(),
+                static_cast<std::int32_t>(t * chunks_));
     }
-    const auto elements = static_cast<std::size_t>(threads * batch_.page_elements());
-    cache_bytes_ = static_cast<std::int64_t>(2 * elements);
     // Left alone: touching memory first is a good part of what a cache costs.
-    cache_ = std::make_unique_for_overwrite<std::uint16_t[]>(elements);
+    cache_ = std::make_unique_for_overwrite<std::uint16_t[]>(
+        static_cast<std::size_t>(batch_.num_pages * batch_.page_elements()));
     query_.resize(static_cast<std::size_t>(like.shape.h_q * like.shape.d_qk));
     generate_elements(0, GeneratedTensor::kQuery, 0, 0, batch_.dtype, query_);
+    const auto page = static_cast<std::size_t>(batch_.page_elements());
     const Stopwatch watch;
-    generate_elements(0, GeneratedTensor::kKvCache, 0, 0, batch_.dtype, {cache_.get(), elements});
-    seconds_per_generated_byte_ = watch.seconds() / static_cast<double>(cache_bytes_);
+    generate_elements(0, GeneratedTensor::kKvCache, 0, 0, batch_.dtype, {cache_.get(), page});
+    seconds_per_generated_byte_ = watch.seconds() / static_cast<double>(page_bytes);
+    for (std::int64_t p = 1; p < batch_.num_pages; ++p) {
+      std::copy_n(cache_.get(), page, cache_.get() + static_cast<std::size_t>(p) * page);
+    }
   }
 
   /// By one thread.
   double seconds_per_generated_byte() const { return seconds_per_generated_byte_; }
-  std::int64_t cache_bytes() const { return cache_bytes_; }
 
-  /// What `heads` heads of all requests cost by the default model.
-  double cost(std::int64_t heads) const {
-    return threads_ * CostModel{}.chunk(batch_, batch_.requests[0], 0, heads);
+  /// Bytes of cache that a chunk of each request reads.
+  double chunk_bytes() const {
+    return static_cast<double>(threads_ * batch_.page_elements() * size_of(batch_.dtype));
   }
 
-  /// Of computing `heads` heads of all requests. @throws what make_decoder throws
+  /// What a chunk of each request costs for `heads` heads by a model.
+  double chunk_cost(std::int64_t heads, const CostModel& cost) const {
+    return threads_ * cost.chunk(batch_, batch_.requests[0], 0, heads);
+  }
+
+  /// Of computing `heads` heads of a chunk of each request: as many chunks as fill the time for a
+  /// measurement, of those that are there. @throws what make_decoder throws
+  double chunk_seconds(const kernels::Backend& backend, const kernels::DecoderOptions& options,
+                       std::int64_t heads) const {
+    const double guess = seconds(backend, options, heads, 1);
+    const auto chunks = static_cast<std::int64_t>(
+        std::clamp(kEnoughSeconds / guess, 1.0, static_cast<double>(chunks_)));
+    if (chunks == 1) return guess;
+    return seconds(backend, options, heads, chunks) / static_cast<double>(chunks);
+  }
+
+ private:
+  /// No more than the caches of a batch that is small.
+  static std::int64_t probed_bytes(const Batch& like) {
+    std::int64_t bytes = 0;
+    for (const Request& r : like.requests) {
+      bytes += r.context_len * like.shape.h_kv * like.shape.d_qk * size_of(like.dtype);
+    }
+    return std::min(bytes, kProbedBytes);
+  }
+
   double seconds(const kernels::Backend& backend, const kernels::DecoderOptions& options,
-                 std::int64_t heads) const {
+                 std::int64_t heads, std::int64_t chunks) const {
     std::vector<Piece> pieces;
     std::vector<Ownership> owned;
     for (int t = 0; t < threads_; ++t) {
-      pieces.push_back({t, {0, heads}, {0, 1}});
-      owned.push_back({t, {0, heads}, 0});
+      pieces.push_back({t, {0, heads}, {0, chunks}});
+      if (chunks == chunks_) owned.push_back({t, {0, heads}, 0});
     }
     const kernels::RankInputs tensors = inputs();
     const auto decoder = backend.make_decoder(batch_, pieces, tensors, options);
     ResultBuilder results(batch_, owned);
-    const Stopwatch first;
     decoder->run(results);
-    std::vector<double> times{first.seconds()};
-    if (times[0] > kEnoughSeconds) return times[0];
-    times.clear();
+    std::vector<double> times;
     const Stopwatch all;
-    while (times.size() < kRepeats && all.seconds() < kEnoughSeconds) {
+    do {
       const Stopwatch watch;
       decoder->run(results);
       times.push_back(watch.seconds());
-    }
+    } while (times.size() < kRepeats && all.seconds() < kEnoughSeconds);
     return median(std::move(times));
   }
 
- private:
   kernels::RankInputs inputs() const {
     const MlaShape& shape = batch_.shape;
-    kernels::RankInputs inputs{.kv = {.data = cache_.get(),
-                                      .dtype = batch_.dtype,
-                                      .page_block_size = batch_.page_block_size,
-                                      .page_stride = batch_.page_elements(),
-                                      .token_stride = shape.h_kv * shape.d_qk,
-                                      .head_stride = shape.d_qk},
-                               .pieces = {}};
+    kernels::RankInputs inputs{.kv = contiguous_view(batch_, cache_.get()), .pieces = {}};
     for (const Request& request : batch_.requests) {
       inputs.pieces.push_back({.block_table = request.block_table.data(),
                                .q = query_.data(),
@@ -120,14 +146,15 @@ class KernelProbe {
   }
 
   int threads_;
+  std::int64_t chunks_ = 1;  // of each request
   Batch batch_;
   std::unique_ptr<std::uint16_t[]> cache_;
-  std::int64_t cache_bytes_ = 0;
   std::vector<std::uint16_t> query_;
   double seconds_per_generated_byte_ = 0;
 };
 
-/// Collective.
+/// What a chunk takes is a straight line over its rows: what streaming the cache takes, and so much
+/// for each row. Two measurements find it. Collective.
 void measure_computing(const Communicator& comm, const Batch& batch,
                        const kernels::Backend& backend, const kernels::DecoderOptions& options,
                        Calibration& calibration) {
@@ -138,11 +165,18 @@ void measure_computing(const Communicator& comm, const Batch& batch,
   double loaded_byte = 0;
   comm.together([&] {
     const KernelProbe probe(batch, options.threads);
-    rate = probe.cost(all) / probe.seconds(backend, options, all);
-    const double kv_bytes =
-        static_cast<double>(probe.cache_bytes()) / static_cast<double>(batch.shape.h_kv);
-    if (few < batch.shape.heads_per_kv()) {
-      kv_byte = probe.seconds(backend, options, few) / kv_bytes;
+    const double all_seconds = probe.chunk_seconds(backend, options, all);
+    if (few == all || batch.shape.h_kv > 1) {
+      rate = probe.chunk_cost(all, {}) / all_seconds;
+    } else {
+      const double few_seconds = probe.chunk_seconds(backend, options, few);
+      const CostModel products{.flop_per_kv_byte = 0};
+      const double all_flop = probe.chunk_cost(all, products);
+      const double few_flop = probe.chunk_cost(few, products);
+      const double mean = all_flop / all_seconds;
+      const double seconds = std::max(all_seconds - few_seconds, 1e-9);
+      rate = std::clamp((all_flop - few_flop) / seconds, mean, kMostTimesMean * mean);
+      kv_byte = std::max(0.0, few_seconds - few_flop / rate) / probe.chunk_bytes();
     }
     loaded_byte =
         (batch.kv_cache.kind == TensorSource::Kind::kGenerated ? probe.seconds_per_generated_byte()

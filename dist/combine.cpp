@@ -40,24 +40,28 @@ Combine::Combine(const Communicator& comm, const Batch& batch, const Partition& 
       settings_(settings),
       kind_(settings.exchange),
       held_(batch) {
-  Hop direct = direct_hop(batch, partition, comm.rank());
+  reroute();
+}
+
+void Combine::reroute() {
+  Hop direct = direct_hop(batch_, partition_, comm_.rank());
   if (direct.idle) {
-    if (kind_ == ExchangeKind::kAuto) kind_ = ExchangeKind::kP2p;
+    stages_.clear();
     return;
   }
   if (kind_ == ExchangeKind::kP2p || kind_ == ExchangeKind::kAlltoallv) {
-    add_stage(std::move(direct), 0, comm, kind_);
+    set_stage(std::move(direct), 0, comm_, kind_);
     return;
   }
-  nodes_.emplace(find_nodes());
-  TwoLevelRoute route = two_level_route(batch, partition, comm.rank(), nodes_->node_of_rank);
-  choose_kind(direct, route);
+  if (!nodes_) nodes_.emplace(find_nodes());
+  TwoLevelRoute route = two_level_route(batch_, partition_, comm_.rank(), nodes_->node_of_rank);
+  if (stages_.empty()) choose_kind(direct, route);
   if (kind_ == ExchangeKind::kP2p) {
-    add_stage(std::move(direct), 0, comm, kind_);
+    set_stage(std::move(direct), 0, comm_, kind_);
     return;
   }
-  add_stage(std::move(route.within_nodes), 0, nodes_->mine, ExchangeKind::kShm);
-  add_stage(std::move(route.between_nodes), 1, comm, ExchangeKind::kP2p);
+  set_stage(std::move(route.within_nodes), 0, nodes_->mine, ExchangeKind::kShm);
+  set_stage(std::move(route.between_nodes), 1, comm_, ExchangeKind::kP2p);
 }
 
 Combine::Nodes Combine::find_nodes() const {
@@ -128,24 +132,32 @@ void Combine::choose_kind(const Hop& direct, const TwoLevelRoute& route) {
   });
 }
 
-void Combine::add_stage(Hop hop, int number, const Communicator& comm, ExchangeKind kind) {
-  if (hop.idle) return;
-  Stage stage{.hop = std::move(hop), .number = number, .ranks = comm.all_gather(comm_.rank())};
-  auto sends = parcels_of(batch_, settings_.element, stage.hop.sends, stage.ranks);
-  auto receives = parcels_of(batch_, settings_.element, stage.hop.receives, stage.ranks);
+/// Makes stage `number` what `hop` asks for; an idle one is none.
+void Combine::set_stage(Hop hop, int number, const Communicator& comm, ExchangeKind kind) {
+  auto stage = std::find_if(stages_.begin(), stages_.end(),
+                            [=](const Stage& s) { return s.number >= number; });
+  const bool exists = stage != stages_.end() && stage->number == number;
+  if (hop.idle) {
+    if (exists) stages_.erase(stage);
+    return;
+  }
+  if (!exists) {
+    stage = stages_.insert(stage, Stage{.number = number, .ranks = comm.all_gather(comm_.rank())});
+  }
+  stage->hop = std::move(hop);
+  const auto sends = parcels_of(batch_, settings_.element, stage->hop.sends, stage->ranks);
+  const auto receives = parcels_of(batch_, settings_.element, stage->hop.receives, stage->ranks);
   comm_.together([&] {
-    switch (kind) {
-      case ExchangeKind::kShm:
-        stage.exchange = make_shm_exchange(comm, std::move(sends), std::move(receives));
-        break;
-      case ExchangeKind::kAlltoallv:
-        stage.exchange = make_alltoallv_exchange(comm, std::move(sends), std::move(receives));
-        break;
-      default:
-        stage.exchange = make_p2p_exchange(comm, std::move(sends), std::move(receives));
+    if (exists) {
+      stage->exchange->resize(sends, receives);
+    } else if (kind == ExchangeKind::kShm) {
+      stage->exchange = make_shm_exchange(comm, sends, receives);
+    } else if (kind == ExchangeKind::kAlltoallv) {
+      stage->exchange = make_alltoallv_exchange(comm, sends, receives);
+    } else {
+      stage->exchange = make_p2p_exchange(comm, sends, receives);
     }
   });
-  stages_.push_back(std::move(stage));
 }
 
 MessageLabel Combine::label(const Stage& stage, int from, int to) const {

@@ -41,7 +41,7 @@ struct CombineSettings {
 };
 
 /// Brings the partials of shared requests to their owners and merges them along the canonical tree.
-/// May be used again and again for one partition: post(), then finish(). One thread at a time may
+/// May be used again and again: post(), then finish(). One thread at a time may
 /// use it. The bytes of the results depend neither on the partition nor on the kind of exchange.
 class Combine {
  public:
@@ -50,8 +50,13 @@ class Combine {
   Combine(const Communicator& comm, const Batch& batch, const Partition& partition,
           const CombineSettings& settings);
 
+  /// Follows the partition and the lengths of the batch, which have changed; nothing is under way.
+  /// Keeps the kind of exchange, communicators, and memory and windows that are large enough.
+  /// Collective. @throws CollectiveError as the constructor
+  void reroute();
+
   /// Which way partials go; never kAuto.
-  ExchangeKind kind() const { return kind_; }
+  ExchangeKind kind() const { return kind_ == ExchangeKind::kAuto ? ExchangeKind::kP2p : kind_; }
   /// Whether partials travel at all, between any two ranks.
   bool is_idle() const { return stages_.empty(); }
 
@@ -90,7 +95,7 @@ class Combine {
   double cost_of(const Hop& hop) const;
   bool two_levels_pay(const Hop& direct, const TwoLevelRoute& route) const;
   void choose_kind(const Hop& direct, const TwoLevelRoute& route);
-  void add_stage(Hop hop, int number, const Communicator& comm, ExchangeKind kind);
+  void set_stage(Hop hop, int number, const Communicator& comm, ExchangeKind kind);
   MessageLabel label(const Stage& stage, int from, int to) const;
   void start_stage(int threads);
   void receive_stage(int threads);
@@ -100,7 +105,7 @@ class Combine {
   const Batch& batch_;
   const Partition& partition_;
   CombineSettings settings_;
-  ExchangeKind kind_;
+  ExchangeKind kind_;  ///< kAuto until something travels
   std::optional<Nodes> nodes_;
   std::vector<Stage> stages_;
   std::size_t stage_ = 0;  ///< the one under way; stages_.size(): all is here

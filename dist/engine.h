@@ -8,6 +8,7 @@
 #include "core/batch.h"
 #include "core/partition.h"
 #include "core/result.h"
+#include "core/result_builder.h"
 #include "dist/combine.h"
 #include "dist/communicator.h"
 #include "dist/stopwatch.h"
@@ -33,12 +34,19 @@ struct DecodeSettings {
 };
 
 /// Takes results of this rank as they become final: several times in one decode, on the thread
-/// that called it. Each (request, heads) that the rank owns comes once, in any order.
-using OnResults = std::function<void(std::vector<ResultSlice>)>;
+/// that called it. Each (request, heads) that the rank owns comes once, in any order. The decoder
+/// uses their memory again.
+using OnResults = std::function<void(const std::vector<ResultSlice>&)>;
+
+/// What a rank has tensors of: pieces of any of the partitions that it works with.
+struct Holdings {
+  std::vector<Piece> pieces;
+  kernels::RankInputs inputs;  ///< of these pieces
+};
 
 /// The distributed decode of one batch: computes this rank's pieces, sends partials to their
 /// owners, merges, and hands over the results that this rank owns. Keeps plans, memory and windows,
-/// so it may run again and again, as the tensors of `inputs` change.
+/// so it may run again and again, as the tensors change and as the batch grows.
 ///
 ///     compute what others wait for | post | compute own requests, in groups | finish, merge
 ///                                    '---- partials travel meanwhile ----'
@@ -48,13 +56,24 @@ using OnResults = std::function<void(std::vector<ResultSlice>)>;
 /// keys as they like: the same bits for the same job.
 class Decoder {
  public:
-  /// `inputs` holds the tensors of this rank's pieces of `partition`, which must be for comm.size()
-  /// ranks and the same on all of them. All arguments but the settings must outlive the decoder.
+  /// `partition` is for comm.size() ranks and the same on all of them; `holdings` have this rank's
+  /// pieces of it. `batch` has the longest lengths that will be decoded. Both may change between
+  /// runs, if the decoder is told. All arguments but the settings must outlive it.
   /// Collective. @throws CollectiveError if a rank cannot compute as the settings say (short GPU
   /// memory, say).
   Decoder(const Communicator& comm, const Batch& batch, const Partition& partition,
+          Holdings holdings, const kernels::Backend& backend, const DecodeSettings& settings);
+  /// Of a single partition: `inputs` are those of this rank's pieces.
+  Decoder(const Communicator& comm, const Batch& batch, const Partition& partition,
           const kernels::RankInputs& inputs, const kernels::Backend& backend,
           const DecodeSettings& settings);
+
+  /// Follows the partition, and the batch's lengths with it. Keeps memory, communicators and
+  /// windows where they are large enough. Collective. @throws CollectiveError as the constructor
+  void follow_partition();
+  /// Follows lengths that have changed within each request's last chunk: nobody has other chunks
+  /// than before. Local. @throws what the backend's `make_decoder` throws
+  void follow_lengths();
 
   /// Collective. @throws MpiError on this rank alone if a peer breaks the protocol; and what
   /// `on_results` throws.
@@ -64,16 +83,25 @@ class Decoder {
   ExchangeKind exchange() const { return combine_.kind(); }
 
  private:
-  const std::vector<kernels::OpenItem>& compute(std::size_t group, ResultBuilder& results,
+  void make_groups();
+  void plan_group(std::size_t group);
+  const std::vector<kernels::OpenItem>& compute(std::size_t group,
                                                 std::atomic<std::int64_t>* chunks_done,
                                                 DecodeStats& stats);
 
+  const Communicator& comm_;
   const Batch& batch_;
+  const Partition& partition_;
+  Holdings holdings_;
+  const kernels::Backend& backend_;
+  kernels::DecoderOptions options_;
+  bool on_gpu_;              // which is best given all at once
   Stopwatch prepare_watch_;  // starts before the others
   double prepare_seconds_ = 0;
   Combine combine_;
   std::vector<WorkGroup> groups_;
-  std::vector<std::unique_ptr<kernels::NodeDecoder>> decoders_;  // of the groups
+  std::vector<std::unique_ptr<ResultBuilder>> results_;          // of the groups
+  std::vector<std::unique_ptr<kernels::NodeDecoder>> decoders_;  // of the groups, or more
 };
 
 /// Runs a Decoder once. Collective.

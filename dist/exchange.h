@@ -41,6 +41,9 @@ class Exchange {
   Exchange& operator=(const Exchange&) = delete;
   virtual ~Exchange() = default;
 
+  /// The messages from now on; none is under way. Keeps its memory where that is large enough.
+  /// Collective.
+  virtual void resize(const std::vector<Parcel>& sends, const std::vector<Parcel>& receives) = 0;
   /// Where the message of the i-th parcel sent is to be written; aligned to 64 bytes. May wait
   /// until the peer has released the one before.
   virtual std::span<std::byte> outgoing(std::size_t i) = 0;
@@ -61,15 +64,17 @@ class Exchange {
 
 /// Each of these is collective; the lists name other ranks of `comm`, each at most once, by rank,
 /// and fit those of the other ranks. `comm` must outlive the exchange.
-std::unique_ptr<Exchange> make_p2p_exchange(const Communicator& comm, std::vector<Parcel> sends,
-                                            std::vector<Parcel> receives);
+std::unique_ptr<Exchange> make_p2p_exchange(const Communicator& comm,
+                                            const std::vector<Parcel>& sends,
+                                            const std::vector<Parcel>& receives);
 std::unique_ptr<Exchange> make_alltoallv_exchange(const Communicator& comm,
-                                                  std::vector<Parcel> sends,
-                                                  std::vector<Parcel> receives);
+                                                  const std::vector<Parcel>& sends,
+                                                  const std::vector<Parcel>& receives);
 /// A window of shared memory: each rank has a slot for each message it receives, which the sender
 /// writes and the receiver reads in place. All ranks of `comm` are on one node.
-std::unique_ptr<Exchange> make_shm_exchange(const Communicator& comm, std::vector<Parcel> sends,
-                                            std::vector<Parcel> receives);
+std::unique_ptr<Exchange> make_shm_exchange(const Communicator& comm,
+                                            const std::vector<Parcel>& sends,
+                                            const std::vector<Parcel>& receives);
 
 /// Whether the node has the shared memory that make_shm_exchange would take. Collective over
 /// `node`; all ranks get the same answer.

@@ -13,9 +13,12 @@ constexpr std::int64_t kLine = 64;  // bytes; counts of MPI are ints, so we coun
 /// Room for the messages of some parcels, one after the other.
 class Mailbox {
  public:
-  explicit Mailbox(std::vector<Parcel> parcels) : parcels_(std::move(parcels)) {
+  void resize(const std::vector<Parcel>& parcels) {
+    parcels_ = parcels;
+    offsets_ = {0};
     for (const Parcel& parcel : parcels_) offsets_.push_back(offsets_.back() + parcel.bytes);
-    bytes_ = AlignedBuffer<std::byte>(static_cast<std::size_t>(offsets_.back()));
+    const auto bytes = static_cast<std::size_t>(offsets_.back());
+    if (bytes_.size() < bytes) bytes_ = AlignedBuffer<std::byte>(bytes);
   }
 
   std::size_t size() const { return parcels_.size(); }
@@ -54,8 +57,12 @@ class LineType {
 /// What exchanges by messages have in common.
 class MessageExchange : public Exchange {
  public:
-  MessageExchange(const Communicator& comm, std::vector<Parcel> sends, std::vector<Parcel> receives)
-      : comm_(comm), out_(std::move(sends)), in_(std::move(receives)) {}
+  explicit MessageExchange(const Communicator& comm) : comm_(comm) {}
+
+  void resize(const std::vector<Parcel>& sends, const std::vector<Parcel>& receives) override {
+    out_.resize(sends);
+    in_.resize(receives);
+  }
 
   std::span<std::byte> outgoing(std::size_t i) override { return out_.message(i); }
   std::span<std::byte> incoming(std::size_t i) override { return in_.message(i); }
@@ -99,11 +106,13 @@ class P2pExchange final : public MessageExchange {
 
 class AlltoallvExchange final : public MessageExchange {
  public:
-  AlltoallvExchange(const Communicator& comm, std::vector<Parcel> sends,
-                    std::vector<Parcel> receives)
-      : MessageExchange(comm, std::move(sends), std::move(receives)),
-        send_(out_, comm.size()),
-        receive_(in_, comm.size()) {}
+  using MessageExchange::MessageExchange;
+
+  void resize(const std::vector<Parcel>& sends, const std::vector<Parcel>& receives) override {
+    MessageExchange::resize(sends, receives);
+    send_ = Layout(out_, comm_.size());
+    receive_ = Layout(in_, comm_.size());
+  }
 
   void post() override {
     requests_.assign(1, MPI_REQUEST_NULL);
@@ -115,6 +124,7 @@ class AlltoallvExchange final : public MessageExchange {
 
  private:
   struct Layout {
+    Layout() = default;
     Layout(const Mailbox& box, int ranks) : counts(ranks, 0), offsets(ranks, 0) {
       for (std::size_t i = 0; i < box.size(); ++i) {
         counts[box.peer(i)] = box.lines(i);
@@ -130,15 +140,20 @@ class AlltoallvExchange final : public MessageExchange {
 
 }  // namespace
 
-std::unique_ptr<Exchange> make_p2p_exchange(const Communicator& comm, std::vector<Parcel> sends,
-                                            std::vector<Parcel> receives) {
-  return std::make_unique<P2pExchange>(comm, std::move(sends), std::move(receives));
+std::unique_ptr<Exchange> make_p2p_exchange(const Communicator& comm,
+                                            const std::vector<Parcel>& sends,
+                                            const std::vector<Parcel>& receives) {
+  auto exchange = std::make_unique<P2pExchange>(comm);
+  exchange->resize(sends, receives);
+  return exchange;
 }
 
 std::unique_ptr<Exchange> make_alltoallv_exchange(const Communicator& comm,
-                                                  std::vector<Parcel> sends,
-                                                  std::vector<Parcel> receives) {
-  return std::make_unique<AlltoallvExchange>(comm, std::move(sends), std::move(receives));
+                                                  const std::vector<Parcel>& sends,
+                                                  const std::vector<Parcel>& receives) {
+  auto exchange = std::make_unique<AlltoallvExchange>(comm);
+  exchange->resize(sends, receives);
+  return exchange;
 }
 
 }  // namespace mla::dist

@@ -44,36 +44,35 @@ Slot slot_at(std::byte* place, std::int64_t bytes) {
 
 class ShmExchange final : public Exchange {
  public:
-  ShmExchange(const Communicator& comm, const std::vector<Parcel>& sends,
-              const std::vector<Parcel>& receives) {
-    std::byte* mine = allocate(comm, window_bytes(receives));
-    std::vector<std::int64_t> places(comm.size(), 0);  // of each rank's message in my window
-    // Open MPI promises no alignment, but addresses differ between ranks by whole pages.
-    constexpr auto kAlignment = static_cast<std::int64_t>(alignof(SlotHeader));
-    const auto address = static_cast<std::int64_t>(reinterpret_cast<std::intptr_t>(mine));
-    std::int64_t offset = round_up(address, kAlignment) - address;
-    for (const Parcel& parcel : receives) {
-      places[parcel.peer] = offset;
-      in_.push_back(slot_at(mine + offset, parcel.bytes));
-      new (mine + offset) SlotHeader;
-      // The first to touch a page decides where it lies, and pays for it.
-      std::memset(in_.back().message.data(), 0, in_.back().message.size());
-      offset += slot_bytes(parcel);
-    }
-    std::vector<std::int64_t> remote_places(comm.size(), 0);
-    check_mpi(MPI_Alltoall(places.data(), 1, MPI_INT64_T, remote_places.data(), 1, MPI_INT64_T,
-                           comm.handle()),
-              "MPI_Alltoall");
-    for (const Parcel& parcel : sends) {
-      out_.push_back(slot_at(base_of(parcel.peer) + remote_places[parcel.peer], parcel.bytes));
-    }
-  }
+  explicit ShmExchange(const Communicator& comm) : comm_(comm) {}
 
   ~ShmExchange() override {
     // Freeing is collective: a rank that fails alone must not wait here for the others.
-    if (std::uncaught_exceptions() > exceptions_) return;
-    MPI_Win_unlock_all(window_);
-    MPI_Win_free(&window_);
+    if (std::uncaught_exceptions() == exceptions_) free_window();
+  }
+
+  void resize(const std::vector<Parcel>& sends, const std::vector<Parcel>& receives) override {
+    reserve(window_bytes(receives));
+    std::vector<std::int64_t> places(comm_.size(), 0);  // of each rank's message in my window
+    // Open MPI promises no alignment, but addresses differ between ranks by whole pages.
+    constexpr auto kAlignment = static_cast<std::int64_t>(alignof(SlotHeader));
+    const auto address = static_cast<std::int64_t>(reinterpret_cast<std::intptr_t>(mine_));
+    std::int64_t offset = round_up(address, kAlignment) - address;
+    in_.clear();
+    for (const Parcel& parcel : receives) {
+      places[parcel.peer] = offset;
+      in_.push_back(slot_at(mine_ + offset, parcel.bytes));
+      new (mine_ + offset) SlotHeader;
+      offset += slot_bytes(parcel);
+    }
+    std::vector<std::int64_t> remote_places(comm_.size(), 0);
+    check_mpi(MPI_Alltoall(places.data(), 1, MPI_INT64_T, remote_places.data(), 1, MPI_INT64_T,
+                           comm_.handle()),
+              "MPI_Alltoall");
+    out_.clear();
+    for (const Parcel& parcel : sends) {
+      out_.push_back(slot_at(base_of(parcel.peer) + remote_places[parcel.peer], parcel.bytes));
+    }
   }
 
   std::span<std::byte> outgoing(std::size_t i) override {
@@ -100,17 +99,28 @@ class ShmExchange final : public Exchange {
   bool needs_progress() const override { return false; }
 
  private:
-  std::byte* allocate(const Communicator& comm, std::int64_t bytes) {
+  /// Makes the window larger, on all ranks, if it is too small on any.
+  void reserve(std::int64_t bytes) {
+    const auto short_of = comm_.all_gather(bytes > bytes_ ? 1 : 0);
+    if (std::count(short_of.begin(), short_of.end(), 1) == 0) return;
+    bytes_ = std::max(bytes_, bytes + bytes_ / 4);  // what grew once may grow again
+    free_window();
     MPI_Info info = MPI_INFO_NULL;
     check_mpi(MPI_Info_create(&info), "MPI_Info_create");
     // Each rank's part lies on pages of its own.
     check_mpi(MPI_Info_set(info, "alloc_shared_noncontig", "true"), "MPI_Info_set");
-    void* base = nullptr;
-    const int code = MPI_Win_allocate_shared(bytes, 1, info, comm.handle(), &base, &window_);
+    const int code = MPI_Win_allocate_shared(bytes_, 1, info, comm_.handle(), &mine_, &window_);
     MPI_Info_free(&info);
     check_mpi(code, "MPI_Win_allocate_shared");
     check_mpi(MPI_Win_lock_all(MPI_MODE_NOCHECK, window_), "MPI_Win_lock_all");
-    return static_cast<std::byte*>(base);
+    // The first to touch a page decides where it lies, and pays for it.
+    std::memset(mine_, 0, static_cast<std::size_t>(bytes_));
+  }
+
+  void free_window() {
+    if (window_ == MPI_WIN_NULL) return;
+    MPI_Win_unlock_all(window_);
+    MPI_Win_free(&window_);
   }
 
   std::byte* base_of(int peer) const {
@@ -121,7 +131,10 @@ class ShmExchange final : public Exchange {
     return static_cast<std::byte*>(base);
   }
 
+  const Communicator& comm_;
   MPI_Win window_ = MPI_WIN_NULL;
+  std::byte* mine_ = nullptr;
+  std::int64_t bytes_ = 0;  // of mine_
   int exceptions_ = std::uncaught_exceptions();
   std::vector<Slot> out_;
   std::vector<Slot> in_;
@@ -129,9 +142,12 @@ class ShmExchange final : public Exchange {
 
 }  // namespace
 
-std::unique_ptr<Exchange> make_shm_exchange(const Communicator& comm, std::vector<Parcel> sends,
-                                            std::vector<Parcel> receives) {
-  return std::make_unique<ShmExchange>(comm, sends, receives);
+std::unique_ptr<Exchange> make_shm_exchange(const Communicator& comm,
+                                            const std::vector<Parcel>& sends,
+                                            const std::vector<Parcel>& receives) {
+  auto exchange = std::make_unique<ShmExchange>(comm);
+  exchange->resize(sends, receives);
+  return exchange;
 }
 
 bool shm_fits(const Communicator& node, const std::vector<Parcel>& receives) {

@@ -14,13 +14,20 @@ struct Holding {
   WireItem item;
 };
 
+/// Whether a piece's partials meet others, or are another rank's. (The ranks that make_partition
+/// gives whole requests to own them.)
+bool travels(const Batch& batch, const Partition& partition, const Piece& piece, int rank) {
+  return is_shared(batch, piece) ||
+         owners_of(partition, piece.request, piece.heads).front().owner != rank;
+}
+
 /// What all ranks have before anything travels, by rank.
 std::vector<Holding> shared_items(const Batch& batch, const Partition& partition) {
   std::vector<Holding> holdings;
   for (int rank = 0; rank < partition.ranks(); ++rank) {
     std::vector<Piece> shared;
     for (const Piece& piece : partition.pieces_of(rank)) {
-      if (is_shared(batch, piece)) shared.push_back(piece);
+      if (travels(batch, partition, piece, rank)) shared.push_back(piece);
     }
     for (const WorkItem& item : work_items(batch, shared)) {
       const auto nodes = maximal_nodes(item.chunks, batch.num_chunks(batch.requests[item.request]));

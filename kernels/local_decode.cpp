@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numbers>
+#include <optional>
 #include <utility>
 
 #include <omp.h>
@@ -111,21 +112,38 @@ class HostDecoder final : public NodeDecoder {
  public:
   HostDecoder(const Batch& batch, std::span<const Piece> pieces, const RankInputs& inputs,
               const HostBackend& backend, int threads)
-      : plan_(make_split_plan(batch, pieces, threads)),
-        inputs_(inputs),
-        decoder_(batch, plan_, backend) {}
+      : batch_(batch), backend_(backend), threads_(threads) {
+    replan(pieces, inputs);
+  }
+
+  void replan(std::span<const Piece> pieces, const RankInputs& inputs) override {
+    plan_ = make_split_plan(batch_, pieces, threads_);
+    inputs_ = &inputs;
+    const auto bytes = static_cast<std::size_t>(workspace_size(batch_, plan_, backend_).bytes());
+    if (memory_.size() < bytes) {
+      // What grew once may grow again.
+      const std::size_t spare = memory_.size() / 4;
+      memory_ = {};
+      memory_ = AlignedBuffer<std::byte>(bytes + spare);
+    }
+    decoder_.emplace(batch_, plan_, backend_, memory_.span());
+  }
 
   std::span<const WorkItem> items() const override { return plan_.items; }
 
   const std::vector<OpenItem>& run(ResultBuilder& results,
                                    std::atomic<std::int64_t>* chunks_done) override {
-    return decoder_.run(inputs_, results, chunks_done);
+    return decoder_->run(*inputs_, results, chunks_done);
   }
 
  private:
+  const Batch& batch_;
+  const HostBackend& backend_;
+  int threads_;
   SplitPlan plan_;
-  const RankInputs& inputs_;
-  LocalDecoder decoder_;
+  const RankInputs* inputs_ = nullptr;
+  AlignedBuffer<std::byte> memory_;
+  std::optional<LocalDecoder> decoder_;
 };
 
 }  // namespace

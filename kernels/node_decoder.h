@@ -49,6 +49,13 @@ class NodeDecoder {
   NodeDecoder& operator=(const NodeDecoder&) = delete;
   virtual ~NodeDecoder() = default;
 
+  /// Plans anew, for lengths that have changed in the batch and for `pieces`, which may be others
+  /// than those it was made with. Their tensors, `inputs`, must be what the decoder was made with:
+  /// requests and heads of its pieces, and chunks of theirs. (CPUs, which read tensors where they
+  /// lie, take any.) Keeps its memory where that is large enough. The arguments must outlive it.
+  /// Local. @throws as the backend's `make_decoder`
+  virtual void replan(std::span<const Piece> pieces, const RankInputs& inputs) = 0;
+
   /// `work_items(batch, pieces)`.
   virtual std::span<const WorkItem> items() const = 0;
 

@@ -21,9 +21,9 @@ constexpr std::int64_t kSmallTileHeads = 64;
 /// the thread waits for it. Measured.
 constexpr double kHiddenShare = 0.1;
 
-/// Cost of one query token of `request` for `heads` heads.
-double token_cost(const Batch& batch, const Request& request, std::int64_t heads,
-                  const CostModel& cost) {
+/// Cost of one query token of `request` for `heads` heads, without what streaming the cache adds.
+double token_cost(const Batch& batch, const Request& request, std::int64_t heads, CostModel cost) {
+  cost.flop_per_kv_byte = 0;
   const std::int64_t chunks = batch.num_chunks(request);
   if (chunks == 0) return 0;
   const double full = cost.chunk(batch, request, 0, heads);

@@ -173,6 +173,7 @@ void add_model(CLI::App& cmd, Options& options, CLI::Option* projected) {
     if (cmd.count("--batch") > 0) m.requests = grid.batches;
     if (cmd.count("--seqlen") > 0) m.contexts = grid.context_lens;
     if (cmd.count("--dtype") > 0) m.kv_dtype = grid.dtypes;
+    if (options.bench.combine == "fast") m.combine = "fast";
     m.threads = grid.threads;
     m.backend = options.bench.backends;
   });
@@ -232,7 +233,9 @@ Command add_bench(CLI::App& app) {
   cmd->add_option("--backend", b.backends, "auto, all, or names with commas between them")
       ->capture_default_str()
       ->envname("MESHMLA_BACKEND");
-  cmd->add_option("--combine", b.combine, "Of GPU backends: exact, fast or both")
+  cmd->add_option("--combine", b.combine,
+                  "Of GPU backends: exact, fast or both; with --model and --sharding kv: exact, "
+                  "unless it is fast")
       ->check(CLI::IsMember({"exact", "fast", "both"}))
       ->capture_default_str();
   cmd->add_option("--repeats", b.repeats.repeats, "Repeats of each point, at least")

@@ -51,6 +51,11 @@ Command add_decode(CLI::App& app) {
       "--resume", options->resume,
       "Go on from the journals that an earlier run of this job left beside the output, if any");
   cmd->add_flag("--restart", options->restart, "Discard them and begin anew")->excludes(resume);
+  cmd->add_option("--steps", options->steps,
+                  "Decode the batch so many times as its requests grow by their query tokens; the "
+                  "last step is the batch as it stands")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
   cmd->add_option("--max-hours", options->max_hours,
                   "Stop in time to take no longer; --resume goes on (exit 75)")
       ->check(CLI::PositiveNumber)

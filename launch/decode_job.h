@@ -30,6 +30,7 @@ struct DecodeOptions {
   int threads = 0;               ///< per rank; 0: as `choose_threads` says
   bool resume = false;           ///< go on from the journals of earlier runs
   bool restart = false;          ///< discard them
+  std::int64_t steps = 1;        ///< decode the batch so often, as it grows
   double max_hours = 0;          ///< stop in time to take no longer; 0: no limit
   double step_seconds = 2;       ///< about how often the job can stop
   bool keep_going = false;
@@ -59,6 +60,24 @@ struct PhaseSeconds {
   double write = 0;
 };
 
+/// Seconds of one step of a growing batch; over ranks, the slowest one's.
+struct StepSeconds {
+  double step = 0;  ///< from its begin to its end
+  double plan = 0;  ///< following the growth: plans for ranks, threads and GPUs
+  double compute = 0;
+  double exchange = 0;  ///< packing, sending, checking
+  double wait = 0;      ///< for other ranks
+  double merge = 0;
+};
+
+/// What `--steps` measured.
+struct GrowthReport {
+  std::vector<std::int64_t> planned_steps;  ///< those with a partition of their own, 0 first
+  std::vector<StepSeconds> seconds;         ///< [steps], or none without --steps
+  StepSeconds median;                       ///< over steps, of each phase by itself
+  PredictedCost predicted;  ///< seconds of the median step; 0 where the machine was not measured
+};
+
 /// What a finished job says of itself.
 struct DecodeReport {
   PhaseSeconds slowest;
@@ -73,6 +92,7 @@ struct DecodeReport {
   std::int64_t partials_sent = 0;    ///< of all ranks
   std::int64_t bytes_sent = 0;
   std::int64_t failed_requests = 0;
+  GrowthReport growth;
 };
 
 /// The whole of `meshmla decode`. Collective.

@@ -1,6 +1,7 @@
 #include "launch/decode_step.h"
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -14,7 +15,20 @@
 #include "proto/shard_data.h"
 
 namespace mla::launch {
-namespace {
+StepVote vote_on_step(const DecodeContext& context, double last_seconds) {
+  const double seconds_allowed = context.options.max_hours > 0
+                                     ? context.options.max_hours * kSecondsPerHour
+                                     : std::numeric_limits<double>::infinity();
+  StepVote all{.stop = context.stop_request.has_come(),
+               .last_seconds = last_seconds,
+               .seconds_left = seconds_allowed - context.job_watch.seconds()};
+  for (const StepVote& vote : context.comm.all_gather(all)) {
+    all.stop = all.stop || vote.stop;
+    all.last_seconds = std::max(all.last_seconds, vote.last_seconds);
+    all.seconds_left = std::min(all.seconds_left, vote.seconds_left);
+  }
+  return all;
+}
 
 std::int64_t chunks_in(const Batch& batch, std::span<const Piece> pieces) {
   std::int64_t chunks = 0;
@@ -23,15 +37,12 @@ std::int64_t chunks_in(const Batch& batch, std::span<const Piece> pieces) {
 }
 
 void add(const dist::DecodeStats& stats, RankMeasurements& measured) {
-  measured.seconds.data += stats.prepare_seconds;
   measured.seconds.compute += stats.compute_seconds;
   measured.seconds.exchange += stats.combine.exchange_seconds + stats.combine.wait_seconds;
   measured.seconds.merge += stats.combine.merge_seconds;
   measured.partials_sent += stats.combine.partials_sent;
   measured.bytes_sent += stats.combine.bytes_sent;
 }
-
-}  // namespace
 
 Partition decode_step(const DecodeContext& context, std::span<const std::int64_t> requests,
                       JobJournals& journals, Progress& progress, RankMeasurements& measured) {
@@ -56,9 +67,11 @@ Partition decode_step(const DecodeContext& context, std::span<const std::int64_t
   const auto keep = [&](const std::vector<ResultSlice>& slices) {
     measured.seconds.write += timed([&] { journals.keep(slices); });
   };
-  add(dist::decode(comm, batch, partition, rank_inputs(*data, pieces), context.backend,
-                   context.settings, keep, progress.count(chunks_in(batch, pieces))),
-      measured);
+  const dist::DecodeStats stats =
+      dist::decode(comm, batch, partition, rank_inputs(*data, pieces), context.backend,
+                   context.settings, keep, progress.count(chunks_in(batch, pieces)));
+  add(stats, measured);
+  measured.seconds.data += stats.prepare_seconds;
   measured.huge_page_bytes = std::max(measured.huge_page_bytes, huge_page_bytes());
   return partition;
 }

@@ -11,6 +11,28 @@
 #include "proto/file_io.h"
 
 namespace mla::launch {
+namespace {
+
+nlohmann::ordered_json json_of(const StepSeconds& s) {
+  return {{"step", s.step},         {"plan", s.plan}, {"compute", s.compute},
+          {"exchange", s.exchange}, {"wait", s.wait}, {"merge", s.merge}};
+}
+
+/// What --steps measured; null without.
+nlohmann::ordered_json json_of(const GrowthReport& growth) {
+  if (growth.seconds.empty()) return nullptr;
+  nlohmann::ordered_json steps;
+  for (const StepSeconds& step : growth.seconds) steps.push_back(json_of(step));
+  return {
+      {"planned_steps", growth.planned_steps},
+      {"median_seconds", json_of(growth.median)},
+      {"predicted_median_seconds",
+       {{"compute", growth.predicted.compute}, {"exchange_and_merge", growth.predicted.exchange}}},
+      {"seconds", steps}};
+}
+
+}  // namespace
+
 void write_manifest(const DecodeOptions& options, const Batch& batch, const Placement& placement,
                     const GpuPlacement& gpus, const kernels::Backend& backend,
                     const DecodeReport& report) {
@@ -42,6 +64,7 @@ void write_manifest(const DecodeOptions& options, const Batch& batch, const Plac
       {"mode", report.mode},
       {"resumed", options.resume},
       {"steps", report.steps},
+      {"growth", json_of(report.growth)},
       {"exchange", options.exchange},
       {"pieces", pieces},
       {"partials_sent", report.partials_sent},

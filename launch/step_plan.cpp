@@ -10,7 +10,6 @@ namespace {
 
 constexpr double kSlowThread = 5e9;  // FLOP-equivalents a second, to size the first step
 constexpr double kMaxGrowth = 8;     // from step to step, as the rate of a short one says little
-constexpr double kSpareTime = 1.25;  // steps are expected to take up to this much longer
 
 /// Loading and computing one request; none is free.
 double cost_of(const Batch& batch, const Request& request) {

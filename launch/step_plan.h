@@ -8,6 +8,9 @@
 
 namespace mla::launch {
 
+/// A step is expected to take up to so many times what the one before says.
+inline constexpr double kSpareTime = 1.25;
+
 /// Cuts a job into steps, runs of requests that are decoded one after the other, so that it can
 /// stop between them. Steps grow until they take about as long as wished. A pure function of what
 /// it is told: ranks that tell it the same cut the same.

@@ -100,6 +100,28 @@ void print_prediction(const Calibration& machine, const ShardMode& mode,
   fmt::print("\npredict  {} in mode {}\n", seconds_text(seconds), to_string(mode));
 }
 
+namespace {
+
+/// Milliseconds of the steps of a growing batch; nothing without --steps.
+void print_growth(const GrowthReport& growth) {
+  if (growth.seconds.empty()) return;
+  const StepSeconds& first = growth.seconds.front();
+  const StepSeconds& median = growth.median;
+  const auto text = [&](const char* name, double StepSeconds::*phase) {
+    return fmt::format("{} {:.3f} ({:.3f})", name, median.*phase * 1e3, first.*phase * 1e3);
+  };
+  fmt::print("steps    ms, median (first): {}, {}, {}, {}, {}, {}; planned {} time(s)\n",
+             text("step", &StepSeconds::step), text("plan", &StepSeconds::plan),
+             text("compute", &StepSeconds::compute), text("exchange", &StepSeconds::exchange),
+             text("wait", &StepSeconds::wait), text("merge", &StepSeconds::merge),
+             growth.planned_steps.size());
+  if (growth.predicted.total() == 0) return;
+  fmt::print("predict  ms, median: compute {:.3f}, exchange and merge {:.3f}\n",
+             growth.predicted.compute * 1e3, growth.predicted.exchange * 1e3);
+}
+
+}  // namespace
+
 void print_report(const Batch& batch, const DecodeReport& report) {
   const PhaseSeconds& s = report.slowest;
   fmt::print("batch    {}\n", batch_text(batch));
@@ -116,6 +138,7 @@ void print_report(const Batch& batch, const DecodeReport& report) {
     fmt::print("predict  {}; took {}\n", seconds_text(report.predicted_seconds),
                seconds_text(took));
   }
+  print_growth(report.growth);
   fmt::print(
       "measured compute max/mean {:.3f}, {:.1f} GFLOP/s over all ranks, peak memory {} a "
       "rank\n",

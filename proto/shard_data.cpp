@@ -4,6 +4,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "core/contiguous_view.h"
 #include "core/error.h"
 #include "core/generator.h"
 #include "core/split_plan.h"
@@ -34,13 +35,7 @@ class ShardData::Builder {
       : shard_(shard), batch_(batch), pieces_(pieces), threads_(threads) {}
 
   void build_kv() {
-    const MlaShape& shape = batch_.shape;
-    shard_.kv_ = {.data = nullptr,
-                  .dtype = batch_.dtype,
-                  .page_block_size = batch_.page_block_size,
-                  .page_stride = batch_.page_elements(),
-                  .token_stride = shape.h_kv * shape.d_qk,
-                  .head_stride = shape.d_qk};
+    shard_.kv_ = contiguous_view(batch_, nullptr);
     switch (batch_.kv_cache.kind) {
       case TensorSource::Kind::kNone:
         throw_no_source("kv_cache");

@@ -79,9 +79,8 @@ std::int64_t Attention::buffer_bytes(const ModelConfig& config, const ModelLimit
                                      const ModelSharding& sharding) {
   const AttentionConfig& a = config.attention;
   const std::int64_t heads = ceil_div(a.num_heads, sharding.group_size);
-  const std::int64_t split = sharding.splits_cache()
-                                 ? SplitCacheAttention::buffer_bytes(config, limits, sharding.ranks)
-                                 : 0;
+  const std::int64_t split =
+      sharding.splits_cache() ? SplitCacheAttention::buffer_bytes(config, limits, sharding) : 0;
   const std::int64_t floats = latents_width(a) + heads * (q_head_dim(a) + a.kv_lora_rank + 1);
   return split +
          limits.max_tokens * (floats * 4 + heads * cache_width(a) * size_of(limits.kv_dtype)) +
@@ -165,7 +164,7 @@ void Attention::run(std::int64_t layer, const float* x, ColumnGather& out) {
   absorb(layer);
   write_queries();
   attend(layer);
-  project_values(weights);
+  if (!context_.sharding.fast_combine) project_values(weights);
   project_out(weights, values_.gather(step_->tokens()), out);
 }
 
@@ -273,11 +272,14 @@ void Attention::write_queries() {
   }
 }
 
-/// absorbed <- o, the attention of the queries to the rows of the cache.
+/// absorbed <- o, the attention of the queries to the rows of the cache; with a fast combine the
+/// values are made already.
 void Attention::attend(std::int64_t layer) {
   const auto* const cache = reinterpret_cast<const std::uint16_t*>(cache_of(layer));
   context_.bytes_read += rows_to_read_ * row_width_ * size_of(batch_.dtype);
-  if (split_) {
+  if (context_.sharding.fast_combine) {
+    split_->run(cache, context_.weights.layers[layer].attention.kv_b, values_);
+  } else if (split_) {
     split_->run(cache, absorbed_.data());
   } else if (decoder_) {
     inputs_.kv.data = cache;

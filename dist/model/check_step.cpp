@@ -45,6 +45,8 @@ void check_options(const ModelConfig& config, const ModelSharding& sharding,
   expect(sharding.cache_run >= 0 && sharding.cache_run % kDefaultChunkTokens == 0,
          "sharding.cache_run", sharding.cache_run,
          "a multiple of " + std::to_string(kDefaultChunkTokens));
+  expect(!sharding.fast_combine || sharding.splits_cache(), "sharding.fast_combine", 1,
+         "0 where the cache is not split");
   expect(limits.num_pages > 0, "limits.num_pages", limits.num_pages, "at least 1");
   expect(limits.max_tokens > 0, "limits.max_tokens", limits.max_tokens, "at least 1");
   expect(limits.max_logits > 0, "limits.max_logits", limits.max_logits, "at least 1");

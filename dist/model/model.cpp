@@ -77,7 +77,8 @@ RankContext Model::prepared_context() {
           .backend = *backend,
           .threads = options_.threads,
           .linear_workspace = linear_workspace_.span(),
-          .bytes_read = bytes_read_};
+          .bytes_read = bytes_read_,
+          .partial_bytes_sent = work_.partial_bytes_sent};
 }
 
 void Model::step(const StepBatch& batch) {

@@ -43,6 +43,8 @@ struct ModelWork {
   PartWork mlp;
   PartWork experts;
   PartWork head;
+  /// Sent by this rank so far, where the cache is split: partials, and the outputs made of them.
+  std::int64_t partial_bytes_sent = 0;
 
   std::int64_t bytes() const { return attention.bytes + mlp.bytes + experts.bytes + head.bytes; }
 };

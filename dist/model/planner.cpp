@@ -24,18 +24,22 @@ double bytes_of(const MlpWeights& mlp) {
 /// Bytes that every step reads, and bytes of one expert of one layer.
 struct WeightBytes {
   double dense = 0;   ///< shared by a group
+  double values = 0;  ///< W_UV, of those
   double router = 0;  ///< read by every rank
   double head = 0;
   double expert = 0;
 };
 
-WeightBytes weight_bytes(const ModelWeights& weights) {
+WeightBytes weight_bytes(const AttentionConfig& config, const ModelWeights& weights) {
+  const double values_share = static_cast<double>(config.v_head_dim) /
+                              static_cast<double>(config.qk_nope_head_dim + config.v_head_dim);
   WeightBytes bytes;
   for (const LayerWeights& layer : weights.layers) {
     const AttentionWeights& a = layer.attention;
     bytes.dense += bytes_of(a.q) + bytes_of(a.q_a) + bytes_of(a.q_b) + bytes_of(a.kv_a) +
                    bytes_of(a.kv_b) + bytes_of(a.o) + bytes_of(layer.mlp) +
                    bytes_of(layer.moe.shared);
+    bytes.values += bytes_of(a.kv_b) * values_share;
     bytes.router += bytes_of(layer.moe.router);
     if (!layer.moe.experts.empty()) bytes.expert = bytes_of(layer.moe.experts.front());
   }
@@ -92,10 +96,13 @@ void add_messages(const ModelConfig& config, double tokens, ShardingCost& cost) 
     cost.messages += moe_layers;
     floats += moe_layers * tokens * top_k * static_cast<double>(moe.intermediate_size);
   }
-  if (s.splits_cache()) {  // queries, partials and outputs of all heads
-    cost.messages += layers * 3;
+  if (s.splits_cache()) {  // of all heads: queries; partials and outputs, or bf16 values
+    cost.messages += layers * (s.fast_combine ? 2 : 3);
+    const double partials = s.fast_combine
+                                ? 0.5 * static_cast<double>(a.v_head_dim)
+                                : static_cast<double>((s.group_size + 1) * a.kv_lora_rank);
     floats += layers * group_tokens * static_cast<double>(a.num_heads) *
-              static_cast<double>(cache_width(a) + (s.group_size + 1) * a.kv_lora_rank);
+              (static_cast<double>(cache_width(a)) + partials);
   }
   cost.messages += s.ranks > 1 ? 1 : 0;
   cost.message_bytes = 4 * floats;
@@ -114,8 +121,8 @@ ShardingCost cost_of(const ModelConfig& config, const ModelWeights& weights,
     if (memory.total() > cost.memory.total()) cost.memory = memory;
   }
 
-  const WeightBytes bytes = weight_bytes(weights);
   const AttentionConfig& a = config.attention;
+  const WeightBytes bytes = weight_bytes(a, weights);
   const auto layers = static_cast<double>(config.num_layers);
   const auto group_tokens = static_cast<double>(group_requests);
   const double experts = config.moe.num_experts == 0
@@ -124,6 +131,7 @@ ShardingCost cost_of(const ModelConfig& config, const ModelWeights& weights,
                                    experts_read(config.moe, sharding, workload.requests);
   cost.weight_bytes =
       bytes.dense / sharding.group_size + bytes.router + bytes.head / sharding.ranks + experts;
+  if (sharding.fast_combine) cost.weight_bytes += bytes.values * (1 - 1.0 / sharding.group_size);
   const double rows = layers * group_tokens * static_cast<double>(rank_context);
   cost.cache_bytes = rows * static_cast<double>(cache_width(a) * size_of(limits.kv_dtype));
   const double heads = sharding.splits_cache()
@@ -154,10 +162,9 @@ std::vector<ShardingCost> sharding_costs(const ModelConfig& config, const ModelW
     if (ranks % groups != 0) continue;
     costs.push_back(cost_of(config, weights, {ranks, ranks / groups}, workload, limits, backend));
   }
-  if (ranks > 1) {
-    const ModelSharding kv = parse_model_sharding("kv", ranks, workload.context);
-    costs.push_back(cost_of(config, weights, kv, workload, limits, backend));
-  }
+  ModelSharding kv = parse_model_sharding("kv", ranks, workload.context);
+  kv.fast_combine = workload.fast_combine;
+  costs.push_back(cost_of(config, weights, kv, workload, limits, backend));
   return costs;
 }
 

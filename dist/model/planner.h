@@ -17,6 +17,7 @@ namespace mla::dist {
 struct ModelWorkload {
   std::int64_t requests = 1;
   std::int64_t context = 1024;  ///< tokens of each, prompt and answer
+  bool fast_combine = false;    ///< where the cache is split
 };
 
 /// What one step, a token of each request, costs the busiest rank with some sharding.

@@ -24,7 +24,8 @@ struct RankContext {
   const kernels::HostBackend& backend;
   int threads = 1;
   std::span<std::byte> linear_workspace;
-  std::int64_t& bytes_read;  ///< so far: of weights, and of rows of the cache
+  std::int64_t& bytes_read;          ///< so far: of weights, and of rows of the cache
+  std::int64_t& partial_bytes_sent;  ///< so far: of a split cache's partials and outputs
 
   Range part(std::int64_t size) const { return group_part(sharding, world.rank(), size); }
 

@@ -26,8 +26,9 @@ std::int64_t linear_workspace_bytes(const ModelConfig& config, const ModelShardi
   need(config.hidden_size, 3 * tokens, 3);          // latents and queries; gate and up
   need(a.q_lora_rank, tokens, 1);                   // queries
   need(a.qk_nope_head_dim, heads * tokens, heads);  // absorbed queries
-  need(a.kv_lora_rank, heads * tokens, heads);      // values
-  need(a.num_heads * a.v_head_dim, tokens, 1);      // attention's output
+  const std::int64_t value_heads = sharding.fast_combine ? a.num_heads : heads;
+  need(a.kv_lora_rank, value_heads * tokens, value_heads);  // values
+  need(a.num_heads * a.v_head_dim, tokens, 1);              // attention's output
   need(std::max(config.intermediate_size, moe.shared_intermediate_size), tokens, 1);  // down
   need(config.hidden_size, 2 * pairs, 2 * moe.num_experts);  // experts' gate and up
   need(moe.intermediate_size, pairs, moe.num_experts);       // experts' down

@@ -28,6 +28,9 @@ void add_attention(const AttentionConfig& config, const AttentionWeights& weight
   used.push_back({weights.kv_a, rows_within(latents, weights.q_a.rows, weights.kv_a.rows)});
   used.push_back({config.q_lora_rank > 0 ? weights.q_b : weights.q, of_heads(q_head_dim)});
   used.push_back({weights.kv_b, of_heads(config.qk_nope_head_dim + config.v_head_dim)});
+  for (std::int64_t h = 0; sharding.fast_combine && h < config.num_heads; ++h) {
+    if (h < heads.begin || h >= heads.end) used.push_back({weights.kv_b, value_rows(config, h)});
+  }
   used.push_back({weights.o, group_part(sharding, rank, weights.o.rows)});
 }
 

@@ -29,6 +29,9 @@ struct ModelSharding {
   int group_size = 1;  ///< a divisor of `ranks`
   /// Tokens, whole chunks, of a rank's run of a sequence; 0: every rank of a group has all of it.
   std::int64_t cache_run = 0;
+  /// Where the cache is split: partials meet as ProjectedPartials says, not along the canonical
+  /// tree.
+  bool fast_combine = false;
 
   int groups() const { return ranks / group_size; }
   int group_of(int rank) const { return rank / group_size; }
@@ -56,6 +59,12 @@ inline Range group_part(const ModelSharding& sharding, int rank, std::int64_t si
 /// The experts that lie on `rank`, where there are several groups.
 inline Range experts_of(const ModelSharding& sharding, int rank, std::int64_t num_experts) {
   return even_part(num_experts, sharding.ranks, rank);
+}
+
+/// The rows of kv_b that are W_UV of a head.
+inline Range value_rows(const AttentionConfig& config, std::int64_t head) {
+  const std::int64_t end = (head + 1) * (config.qk_nope_head_dim + config.v_head_dim);
+  return {end - config.v_head_dim, end};
 }
 
 /// Rows of a matrix that a rank reads.

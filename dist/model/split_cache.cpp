@@ -21,16 +21,23 @@ SplitCacheAttention::SplitCacheAttention(const RankContext& context, const Batch
       queries_(context.group, context.limits.max_tokens, batch_.shape.h_q * batch_.shape.d_qk,
                batch_.shape.d_qk),
       rounded_(context.limits.max_tokens * batch_.shape.h_q * batch_.shape.d_qk *
-               size_of(batch_.dtype)),
-      owned_(context.limits.max_tokens * batch_.shape.h_q * batch_.shape.d_v),
-      all_outputs_(context.limits.max_tokens * batch_.shape.h_q * batch_.shape.d_v) {}
+               size_of(batch_.dtype)) {
+  if (context.sharding.fast_combine) {
+    projected_.emplace(context);
+    return;
+  }
+  owned_ = AlignedBuffer<float>(context.limits.max_tokens * batch_.shape.h_q * batch_.shape.d_v);
+  all_outputs_ = AlignedBuffer<float>(owned_.size());
+}
 
 std::int64_t SplitCacheAttention::buffer_bytes(const ModelConfig& config, const ModelLimits& limits,
-                                               int ranks) {
+                                               const ModelSharding& sharding) {
   const AttentionConfig& a = config.attention;
-  return ColumnGather::bytes(limits.max_tokens, a.num_heads * cache_width(a), ranks) +
-         limits.max_tokens * a.num_heads *
-             (cache_width(a) * size_of(limits.kv_dtype) + 2 * a.kv_lora_rank * 4);
+  const std::int64_t rows = limits.max_tokens * a.num_heads;
+  return ColumnGather::bytes(limits.max_tokens, a.num_heads * cache_width(a), sharding.ranks) +
+         rows * cache_width(a) * size_of(limits.kv_dtype) +
+         (sharding.fast_combine ? ProjectedPartials::buffer_bytes(config, limits)
+                                : rows * 2 * a.kv_lora_rank * 4);
 }
 
 void SplitCacheAttention::begin(const GroupStep& step) {
@@ -44,38 +51,58 @@ void SplitCacheAttention::begin(const GroupStep& step) {
     request.context_len = s.start + s.tokens.size();
     tokens_.push_back(s.tokens);
   }
-  plan_pieces(step);
+  plan_partition();
+  plan_inputs(step);
+  plan_ = make_split_plan(batch_, partition_.pieces_of(context_.group.rank()), context_.threads);
+  decoder_.emplace(batch_, plan_, context_.backend);
+  if (projected_) {
+    begin_fast();
+  } else {
+    begin_exact();
+  }
+}
+
+void SplitCacheAttention::begin_exact() {
   results_.emplace(batch_, partition_, context_.group.rank());
-  decoder_ = context_.backend.make_decoder(batch_, partition_.pieces_of(context_.group.rank()),
-                                           inputs_, {.threads = context_.threads});
   // Windows of shared memory would cost more to make for a step than they save.
   combine_.emplace(context_.group, batch_, partition_,
                    CombineSettings{.exchange = ExchangeKind::kP2p, .threads = context_.threads});
 }
 
-/// A piece for each run of a sequence; the rank with most chunks of a sequence owns its results.
-void SplitCacheAttention::plan_pieces(const GroupStep& step) {
+void SplitCacheAttention::begin_fast() {
+  std::vector<std::int64_t> sharers;
+  for (std::size_t r = 0; r < tokens_.size(); ++r) {
+    std::int64_t& ranks = sharers.emplace_back(0);
+    for (int rank = 0; rank < context_.sharding.group_size; ++rank) {
+      if (!chunks_of(rank, static_cast<std::int64_t>(r)).empty()) ++ranks;
+    }
+  }
+  projected_->begin(tokens_, sharers);
+}
+
+Range SplitCacheAttention::chunks_of(int rank, std::int64_t request) const {
   const ModelSharding& sharding = context_.sharding;
   const std::int64_t run = sharding.cache_run / batch_.chunk_tokens;
-  const auto chunks_of = [&](int rank, std::int64_t request) {
-    const std::int64_t chunks = batch_.num_chunks(batch_.requests[request]);
-    const bool is_last = rank + 1 == sharding.group_size;
-    return Range{std::min(rank * run, chunks),
-                 is_last ? chunks : std::min((rank + 1) * run, chunks)};
-  };
+  const std::int64_t chunks = batch_.num_chunks(batch_.requests[request]);
+  const bool is_last = rank + 1 == sharding.group_size;
+  return {std::min(rank * run, chunks), is_last ? chunks : std::min((rank + 1) * run, chunks)};
+}
+
+/// A piece for each run of a sequence; the rank with most chunks of a sequence owns its results.
+void SplitCacheAttention::plan_partition() {
   const auto requests = static_cast<std::int64_t>(batch_.requests.size());
   const Range heads{0, batch_.shape.h_q};
   partition_ = {.mode = {.kind = ShardMode::Kind::kKv}};
-  owned_tokens_.assign(static_cast<std::size_t>(sharding.group_size), 0);
+  owned_tokens_.assign(static_cast<std::size_t>(context_.sharding.group_size), 0);
   for (std::int64_t r = 0; r < requests; ++r) {
     int owner = 0;
-    for (int rank = 1; rank < sharding.group_size; ++rank) {
+    for (int rank = 1; rank < context_.sharding.group_size; ++rank) {
       if (chunks_of(rank, r).size() > chunks_of(owner, r).size()) owner = rank;
     }
     partition_.ownerships.push_back({r, heads, owner});
     owned_tokens_[owner] += tokens_[r].size();
   }
-  for (int rank = 0; rank < sharding.group_size; ++rank) {
+  for (int rank = 0; rank < context_.sharding.group_size; ++rank) {
     partition_.piece_offsets.push_back(static_cast<std::int64_t>(partition_.pieces.size()));
     for (std::int64_t r = 0; r < requests; ++r) {
       const Range chunks = chunks_of(rank, r);
@@ -83,7 +110,9 @@ void SplitCacheAttention::plan_pieces(const GroupStep& step) {
     }
   }
   partition_.piece_offsets.push_back(static_cast<std::int64_t>(partition_.pieces.size()));
+}
 
+void SplitCacheAttention::plan_inputs(const GroupStep& step) {
   const std::int64_t row_words = batch_.shape.d_qk * size_of(batch_.dtype) / 2;
   inputs_.kv = {.dtype = batch_.dtype,
                 .page_block_size = batch_.page_block_size,
@@ -104,10 +133,21 @@ void SplitCacheAttention::plan_pieces(const GroupStep& step) {
 void SplitCacheAttention::run(const std::uint16_t* cache, float* outputs) {
   round_queries();
   inputs_.kv.data = cache;
-  const auto& open = decoder_->run(*results_);
-  combine_->post(decoder_->items(), open);
+  const auto& open = decoder_->run(inputs_, *results_);
+  combine_->post(plan_.items, open);
   combine_->finish(*results_);
+  context_.partial_bytes_sent += combine_->stats().bytes_sent;
   spread_outputs(outputs);
+}
+
+void SplitCacheAttention::run(const std::uint16_t* cache, const MatrixView& kv_b,
+                              ColumnGather& values) {
+  round_queries();
+  inputs_.kv.data = cache;
+  const auto& open = decoder_->run(inputs_, *projected_);
+  projected_->finish_open(plan_.items, open);
+  projected_->combine(kv_b, values);
+  context_.partial_bytes_sent += projected_->stats().bytes_sent;
 }
 
 void SplitCacheAttention::round_queries() {
@@ -130,6 +170,8 @@ void SplitCacheAttention::spread_outputs(float* outputs) {
     packed += slice.out.size() / sizeof(float);
   }
   gather_rows(context_.group, owned_tokens_, token_floats, owned_.data(), all_outputs_.data());
+  context_.partial_bytes_sent +=
+      owned_tokens_[context_.group.rank()] * token_floats * 4 * (context_.group.size() - 1);
 
   const Range heads = context_.part(batch_.shape.h_q);
   const float* from = all_outputs_.data();

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <vector>
 
@@ -9,11 +8,13 @@
 #include "core/batch.h"
 #include "core/partition.h"
 #include "core/result_builder.h"
+#include "core/split_plan.h"
 #include "dist/combine.h"
 #include "dist/model/gather.h"
 #include "dist/model/group_step.h"
+#include "dist/model/projected_partials.h"
 #include "dist/model/rank_context.h"
-#include "kernels/node_decoder.h"
+#include "kernels/local_decode.h"
 
 namespace mla::dist {
 
@@ -22,7 +23,8 @@ namespace mla::dist {
 ///   queries of own heads -> gather -> all heads over own chunks -> combine at the owner
 ///                                                    -> outputs to all -> own heads
 ///
-/// Partials meet along the canonical tree, so the bits are those of an undivided cache.
+/// Partials meet along the canonical tree, so the bits are those of an undivided cache; with
+/// ModelSharding::fast_combine they meet as ProjectedPartials, and what comes out are values.
 class SplitCacheAttention {
  public:
   /// `batch` says shape, types and scale. Collective over the group.
@@ -35,13 +37,20 @@ class SplitCacheAttention {
   ColumnGather& queries() { return queries_; }
 
   /// outputs[tokens, own heads, d_v] <- the attention of the queries to a layer's rows. Collective
-  /// over the group.
+  /// over the group; not with fast_combine.
   void run(const std::uint16_t* cache, float* outputs);
+  /// values (this rank's columns) <- W_UV of that. Collective over the group; with fast_combine.
+  void run(const std::uint16_t* cache, const MatrixView& kv_b, ColumnGather& values);
 
-  static std::int64_t buffer_bytes(const ModelConfig& config, const ModelLimits& limits, int ranks);
+  static std::int64_t buffer_bytes(const ModelConfig& config, const ModelLimits& limits,
+                                   const ModelSharding& sharding);
 
  private:
-  void plan_pieces(const GroupStep& step);
+  Range chunks_of(int rank, std::int64_t request) const;
+  void plan_partition();
+  void plan_inputs(const GroupStep& step);
+  void begin_exact();
+  void begin_fast();
   void round_queries();
   void spread_outputs(float* outputs);
 
@@ -49,16 +58,21 @@ class SplitCacheAttention {
   Batch batch_;
   ColumnGather queries_;              // [tokens, all heads * d_qk]
   AlignedBuffer<std::byte> rounded_;  // the same, of batch_.dtype
-  AlignedBuffer<float> owned_;        // [tokens owned, all heads, d_v]
-  AlignedBuffer<float> all_outputs_;  // [tokens, all heads, d_v], by owner
 
   Partition partition_;
-  std::vector<Range> tokens_;               // of each request
-  std::vector<std::int64_t> owned_tokens_;  // [ranks]
+  std::vector<Range> tokens_;  // of each request
   kernels::RankInputs inputs_;
-  std::unique_ptr<kernels::NodeDecoder> decoder_;
+  SplitPlan plan_;
+  std::optional<kernels::LocalDecoder> decoder_;
+
+  // Of the exact combine.
+  AlignedBuffer<float> owned_;              // [tokens owned, all heads, d_v]
+  AlignedBuffer<float> all_outputs_;        // [tokens, all heads, d_v], by owner
+  std::vector<std::int64_t> owned_tokens_;  // [ranks]
   std::optional<Combine> combine_;
   std::optional<ResultBuilder> results_;
+
+  std::optional<ProjectedPartials> projected_;  // of the fast one
 };
 
 }  // namespace mla::dist

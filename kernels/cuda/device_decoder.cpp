@@ -1,6 +1,9 @@
 #include "kernels/cuda/device_decoder.h"
 
+#include <array>
+
 #include "core/chunk_tree.h"
+#include "core/growing_plan.h"
 #include "kernels/cuda/batch_args.h"
 #include "kernels/cuda/device_launch.h"
 #include "kernels/cuda/runtime.h"
@@ -19,32 +22,37 @@ class DeviceDecoder final : public NodeDecoder {
  public:
   DeviceDecoder(std::string_view backend, const KernelList& kernels, const Batch& batch,
                 std::span<const Piece> pieces, const RankInputs& inputs, bool exact)
-      : batch_(batch),
-        items_(work_items(batch, pieces)),
-        shard_(batch, pieces, inputs, stream_),
-        first_heads_(pieces.size()) {
-    for (std::size_t p = 0; p < pieces.size(); ++p) first_heads_[p] = pieces[p].heads.begin;
+      : backend_(backend),
+        kernels_(kernels),
+        batch_(batch),
+        exact_(exact),
+        pieces_(pieces.begin(), pieces.end()),
+        shard_(batch, pieces, inputs, stream_) {
     const std::int64_t rows = shard_.tokens() * shard_.heads();
     out_ = DeviceBuffer(rows * batch.shape.d_v * size_of(batch.out_dtype), "results");
     lse_ = DeviceBuffer(rows * std::int64_t{sizeof(float)}, "results");
     host_out_ = PinnedBuffer(out_.bytes());
     host_lse_ = PinnedBuffer(lse_.bytes());
+    args_ = tensors(inputs);
+    replan(pieces, inputs);
+  }
 
+  /// Of `inputs`, the tensors are on the GPU already.
+  void replan(std::span<const Piece> pieces, const RankInputs& /*inputs*/) override {
+    items_ = work_items(batch_, pieces);
+    uploaded_ = places_in(pieces_, pieces);
     // Partials that other ranks merge are those of the canonical tree in any case.
-    std::vector<std::int64_t> whole;
-    std::vector<std::int64_t> open;
+    for (Launch& launch : launches_) launch.items.clear();
     for (std::size_t i = 0; i < items_.size(); ++i) {
-      (exact || !is_whole(items_[i]) ? open : whole).push_back(static_cast<std::int64_t>(i));
+      Launch& launch = exact_ || !is_whole(items_[i]) ? launches_[1] : launches_[0];
+      launch.items.push_back(static_cast<std::int64_t>(i));
     }
-    DecodeArgs args = tensors(inputs);
-    const auto add = [&](std::vector<std::int64_t> items, bool is_exact) {
-      if (items.empty()) return;
-      args.exact = is_exact;
-      DeviceLaunch launch(backend, kernels, device_items(items), batch.chunk_tokens, args, stream_);
-      launches_.push_back({std::move(items), std::move(launch)});
-    };
-    add(std::move(whole), false);
-    add(std::move(open), true);
+    for (Launch& launch : launches_) {
+      if (launch.items.empty()) continue;
+      args_.exact = &launch == &launches_[1];
+      launch.launch.replan(backend_, kernels_, device_items(launch.items), batch_.chunk_tokens,
+                           args_, stream_);
+    }
     open_items();
     stream_.synchronise();
   }
@@ -53,12 +61,14 @@ class DeviceDecoder final : public NodeDecoder {
 
   const std::vector<OpenItem>& run(ResultBuilder& results,
                                    std::atomic<std::int64_t>* chunks_done) override {
-    for (const Launch& launch : launches_) launch.launch.run(stream_);
+    for (const Launch& launch : launches_) {
+      if (!launch.items.empty()) launch.launch.run(stream_);
+    }
     stream_.download(host_out_.data(), out_.data(), out_.bytes());
     stream_.download(host_lse_.data(), lse_.data(), lse_.bytes());
     if (!open_.empty()) {
-      stream_.download(host_nodes_.data(), launches_.back().launch.args().partials,
-                       host_nodes_.bytes());
+      const DeviceLaunch& launch = launches_[1].launch;
+      stream_.download(host_nodes_.data(), launch.args().partials, node_bytes(launch.plan()));
     }
     stream_.synchronise();
     for (std::size_t i = 0; i < items_.size(); ++i) {
@@ -72,6 +82,10 @@ class DeviceDecoder final : public NodeDecoder {
   std::int64_t num_chunks(const WorkItem& item) const {
     return batch_.num_chunks(batch_.requests[item.request]);
   }
+  static std::int64_t node_bytes(const DevicePlan& plan) {
+    return plan.node_offsets.back() * std::int64_t{sizeof(float)};
+  }
+
   bool is_whole(const WorkItem& item) const { return item.chunks == Range{0, num_chunks(item)}; }
 
   DecodeArgs tensors(const RankInputs& inputs) const {
@@ -97,8 +111,9 @@ class DeviceDecoder final : public NodeDecoder {
 
   /// Where the row of the item's first head and query token 0 lies among [tokens, heads].
   std::int64_t first_row(const WorkItem& item) const {
-    return shard_.token_begin(item.piece) * shard_.heads() + item.heads.begin -
-           first_heads_[item.piece];
+    const std::size_t piece = uploaded_[item.piece];
+    return shard_.token_begin(piece) * shard_.heads() + item.heads.begin -
+           pieces_[piece].heads.begin;
   }
 
   std::vector<DeviceItem> device_items(std::span<const std::int64_t> chosen) const {
@@ -109,7 +124,7 @@ class DeviceDecoder final : public NodeDecoder {
       items.push_back({.q = first_row(item) * batch_.shape.d_qk,
                        .out = first_row(item) * batch_.shape.d_v,
                        .lse = first_row(item),
-                       .block_table = shard_.table_begin(item.piece),
+                       .block_table = shard_.table_begin(uploaded_[item.piece]),
                        .kv_head = item.kv_head,
                        .heads = item.heads.size(),
                        .query_len = request.query_len,
@@ -122,10 +137,11 @@ class DeviceDecoder final : public NodeDecoder {
 
   /// The nodes of open items lie at the begin of the last launch's partials.
   void open_items() {
-    if (launches_.empty()) return;
-    const Launch& last = launches_.back();
+    open_.clear();
+    const Launch& last = launches_[1];
+    if (last.items.empty()) return;
     const std::vector<std::int64_t>& offsets = last.launch.plan().node_offsets;
-    host_nodes_ = PinnedBuffer(offsets.back() * std::int64_t{sizeof(float)});
+    reserve(host_nodes_, node_bytes(last.launch.plan()));
     for (std::size_t i = 0; i < last.items.size(); ++i) {
       if (offsets[i] == offsets[i + 1]) continue;
       const WorkItem& item = items_[last.items[i]];
@@ -148,16 +164,21 @@ class DeviceDecoder final : public NodeDecoder {
     }
   }
 
+  std::string_view backend_;
+  const KernelList& kernels_;
   const Batch& batch_;
-  std::vector<WorkItem> items_;
+  bool exact_;
+  std::vector<Piece> pieces_;  // whose tensors were uploaded
   Stream stream_;
   ShardUpload shard_;
-  std::vector<std::int64_t> first_heads_;  // of the pieces
+  DecodeArgs args_;
+  std::vector<WorkItem> items_;
+  std::vector<std::size_t> uploaded_;  // for each piece planned, its place in pieces_
   DeviceBuffer out_;
   DeviceBuffer lse_;
   PinnedBuffer host_out_;
   PinnedBuffer host_lse_;
-  std::vector<Launch> launches_;  // the exact one is the last
+  std::array<Launch, 2> launches_;  // the exact one is the last
   PinnedBuffer host_nodes_;
   std::vector<OpenItem> open_;
 };

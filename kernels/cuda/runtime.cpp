@@ -133,6 +133,20 @@ PinnedBuffer& PinnedBuffer::operator=(PinnedBuffer&& other) noexcept {
   return *this;
 }
 
+void reserve(DeviceBuffer& buffer, std::int64_t bytes, std::string_view what) {
+  if (buffer.bytes() >= bytes) return;
+  const std::int64_t spare = buffer.bytes() / 4;
+  buffer = {};
+  buffer = DeviceBuffer(bytes + spare, what);
+}
+
+void reserve(PinnedBuffer& buffer, std::int64_t bytes) {
+  if (buffer.bytes() >= bytes) return;
+  const std::int64_t spare = buffer.bytes() / 4;
+  buffer = {};
+  buffer = PinnedBuffer(bytes + spare);
+}
+
 Stream::Stream() {
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
 }

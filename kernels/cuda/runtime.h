@@ -83,6 +83,11 @@ class PinnedBuffer {
   std::int64_t bytes_ = 0;
 };
 
+/// Gives a buffer that has fewer bytes new memory, with room to grow if it had any. What it held is
+/// lost then.
+void reserve(DeviceBuffer& buffer, std::int64_t bytes, std::string_view what);
+void reserve(PinnedBuffer& buffer, std::int64_t bytes);
+
 /// A queue of work on the GPU.
 class Stream {
  public:

@@ -86,6 +86,25 @@ class ModelPoint {
   std::vector<Sequence> sequences_;
 };
 
+<<<<<<< HEAD
+=======
+/// Bytes per second that all ranks read at the same time. Collective.
+double read_limit(const dist::Communicator& comm, int threads) {
+  Pool pool(cold_pool_bytes());
+  pool.fill(DType::kBf16);
+  comm.barrier();
+  const auto rates = comm.all_gather(measure_memory(pool, threads));
+  return std::accumulate(rates.begin(), rates.end(), 0.0);
+}
+
+/// Of a step on average, of all ranks. Collective.
+std::int64_t mean_partial_bytes(const dist::Communicator& comm, const dist::ModelWork& before,
+                                const dist::ModelWork& after, int steps) {
+  const auto bytes = comm.all_gather(after.partial_bytes_sent - before.partial_bytes_sent);
+  return std::accumulate(bytes.begin(), bytes.end(), std::int64_t{0}) / steps;
+}
+
+>>>>>>> main
 /// Of a step on average: the seconds of rank 0, the bytes of all ranks. Collective.
 dist::PartWork mean_work(const dist::Communicator& comm, const dist::PartWork& before,
                          const dist::PartWork& after, int steps) {
@@ -107,6 +126,7 @@ ModelSettings settings_of(const ModelBenchOptions& options, std::int64_t context
   settings.load_format = "dummy";
   settings.layers = options.layers;
   settings.sharding = options.sharding;
+  settings.combine = options.combine;
   settings.backend = options.backend;
   settings.kv_dtype = options.kv_dtype;
   settings.max_step_tokens = kPromptStepTokens;
@@ -183,6 +203,12 @@ ExitCode run_model_bench(const dist::Communicator& comm, const ModelBenchOptions
       print(line_of("attention", parts[0], limit) + line_of("dense MLPs", parts[1], limit) +
             line_of("experts", parts[2], limit) + line_of("head", parts[3], limit) +
             line_of("step (median)", step, limit));
+      const std::int64_t partials = mean_partial_bytes(comm, before, after, options.steps);
+      if (model_options.sharding.splits_cache()) {
+        print(fmt::format("partials and outputs sent, {} combine: {:.1f} KiB a step\n",
+                          model_options.sharding.fast_combine ? "fast" : "exact",
+                          static_cast<double>(partials) / 1024));
+      }
     }
   }
   return ExitCode::kDone;

@@ -17,6 +17,7 @@ struct ModelBenchOptions {
   std::string contexts = "128,2048";  ///< tokens of each request
   std::string kv_dtype = "bf16";
   std::string sharding = "auto";
+  std::string combine = "exact";
   std::string backend = "auto";
   std::string threads;  ///< per rank; empty: as `choose_threads` says
   int steps = 20;       ///< of each point

@@ -66,6 +66,12 @@ std::int64_t longest_sequence(const dist::ModelOptions& options) {
   return std::min(options.longest_context, options.limits.num_pages * dist::kPageTokens);
 }
 
+/// With a fast one the bits depend on how sequences are cut.
+std::string combine_of(const dist::ModelSharding& sharding) {
+  if (!sharding.fast_combine) return "exact";
+  return fmt::format("fast, in runs of {} tokens on {} ranks", sharding.cache_run, sharding.ranks);
+}
+
 }  // namespace
 
 proto::JournalHeader job_header(const GenerateOptions& options, const LoadedModel& model) {
@@ -77,12 +83,12 @@ proto::JournalHeader job_header(const GenerateOptions& options, const LoadedMode
       .settings = fmt::format(
           "backend: {}, kv_dtype: {}, weights: {}, layers: {}, seed: {}, max_context: {}, "
           "longest sequence: {}, max_tokens: {}, ignore_eos: {}, temperature: {}, min_p: {}, "
-          "top_k: {}, top_p: {}, arithmetic: {}",
+          "top_k: {}, top_p: {}, combine: {}, arithmetic: {}",
           model.backend_name(), settings.kv_dtype,
           is_dummy ? "dummy " + settings.dummy_dtype : "of the model", model.config().num_layers,
           settings.seed, model.options().longest_context, longest_sequence(model.options()),
           options.defaults.stop.max_tokens, options.defaults.stop.ignore_eos, temperature, min_p,
-          top_k, top_p, kernels::kArithmeticVersion)};
+          top_k, top_p, combine_of(model.options().sharding), kernels::kArithmeticVersion)};
 }
 
 }  // namespace mla::launch

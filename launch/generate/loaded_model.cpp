@@ -53,7 +53,8 @@ std::vector<dist::ShardingCost> allowed(std::vector<dist::ShardingCost> costs,
     std::erase_if(costs, [](const auto& cost) { return cost.sharding.splits_cache(); });
     return costs;
   }
-  const auto wanted = dist::parse_model_sharding(settings.sharding, ranks, context);
+  auto wanted = dist::parse_model_sharding(settings.sharding, ranks, context);
+  wanted.fast_combine = wanted.splits_cache() && settings.combine == "fast";
   std::erase_if(costs, [&](const dist::ShardingCost& cost) { return cost.sharding != wanted; });
   return costs;
 }
@@ -67,6 +68,7 @@ dist::ModelOptions plan_options(const dist::Communicator& comm, const ModelSetti
   const std::int64_t bytes = rank_bytes(comm);
   dist::ModelWorkload workload{.requests = running, .context = context};
   if (settings.cache_tokens > 0) workload = {.requests = 1, .context = settings.cache_tokens};
+  workload.fast_combine = settings.combine == "fast";
   rows = std::max<std::int64_t>(rows, comm.size());  // every group runs at least one sequence
   dist::ShardingCost taken;
   comm.together([&] {

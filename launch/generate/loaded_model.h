@@ -24,6 +24,7 @@ struct ModelSettings {
   std::uint64_t seed = 0;            ///< of made-up weights, and of what is sampled
 
   std::string sharding = "auto";
+  std::string combine = "exact";  ///< or "fast": of the partials of a cache that is split
   std::string backend = "auto";
   std::string kv_dtype = "fp32";
   int threads = 0;  ///< per rank; 0: as `choose_threads` says

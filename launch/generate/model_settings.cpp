@@ -20,6 +20,11 @@ void add_model_settings(CLI::App* cmd, ModelSettings& settings) {
                   "How ranks share the model: auto, heads, kv, requests or groups:G")
       ->capture_default_str()
       ->envname("MESHMLA_SHARDING");
+  cmd->add_option("--combine", settings.combine,
+                  "With --sharding kv: exact sends partials in fp32, for the same bits with any "
+                  "ranks; fast sends values in bf16, in an eighth of the bytes or less")
+      ->check(CLI::IsMember({"exact", "fast"}))
+      ->capture_default_str();
   cmd->add_option("--backend", settings.backend, "Kernels to use; auto takes the fastest")
       ->capture_default_str()
       ->envname("MESHMLA_BACKEND");

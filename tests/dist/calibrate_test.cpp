@@ -17,7 +17,7 @@ constexpr MlaShape kCalibratedShape{.h_q = 32, .h_kv = 1, .d_qk = 40, .d_v = 32}
 
 Calibration calibrate_for(const Problem& problem, int pretended_ranks_per_node,
                           double min_job_seconds) {
-  return calibrate(test_world(), problem.batch(), kernels::find_backend("auto"),
+  return calibrate(test_world(), problem.batch(), kernels::find_host_backend("auto"),
                    {.compute = {.threads = 1},
                     .exchange = ExchangeKind::kAuto,
                     .pretended_ranks_per_node = pretended_ranks_per_node},

@@ -24,8 +24,8 @@ class CombineTest : public testing::Test {
         results_(problem_.batch(), partition_, test_world().rank()),
         pieces_(partition_.pieces_of(test_world().rank())),
         inputs_(problem_.inputs(pieces_)),
-        decoder_(
-            kernels::find_backend("auto").make_decoder(problem_.batch(), pieces_, inputs_, {})),
+        decoder_(kernels::find_host_backend("auto").make_decoder(problem_.batch(), pieces_, inputs_,
+                                                                 {})),
         open_(decoder_->run(results_)),
         owns_(partition_.ownerships[0].owner == test_world().rank()) {}
 

@@ -3,13 +3,15 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <iterator>
+#include <functional>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
 
+#include "core/growing_plan.h"
 #include "tests/dist/problem.h"
 #include "tests/dist/world.h"
 
@@ -30,23 +32,39 @@ struct Way {
   }
 };
 
-std::vector<ResultSlice> decode_on(const Communicator& comm, const Problem& problem, const Way& way,
-                                   const kernels::Backend& backend) {
-  const Partition partition =
-      make_partition(problem.batch(), parse_shard_mode(way.mode, comm.size()), comm.size());
-  std::vector<ResultSlice> results;
-  decode(comm, problem.batch(), partition, problem.inputs(partition.pieces_of(comm.rank())),
-         backend,
-         {.compute = {.threads = way.threads, .exact = way.exact},
+DecodeSettings settings_of(const Way& way) {
+  return {.compute = {.threads = way.threads, .exact = way.exact},
           .exchange = way.exchange,
-          .pretended_ranks_per_node = way.pretended_ranks_per_node},
-         [&](std::vector<ResultSlice> some) {
-           std::move(some.begin(), some.end(), std::back_inserter(results));
-         });
+          .pretended_ranks_per_node = way.pretended_ranks_per_node};
+}
+
+/// Gathers what `run` hands over, by request and heads.
+std::vector<ResultSlice> results_of(const std::function<void(const OnResults&)>& run) {
+  std::vector<ResultSlice> results;
+  run([&](const std::vector<ResultSlice>& some) {
+    results.insert(results.end(), some.begin(), some.end());
+  });
   std::sort(results.begin(), results.end(), [](const ResultSlice& a, const ResultSlice& b) {
     return std::pair(a.request, a.heads.begin) < std::pair(b.request, b.heads.begin);
   });
   return results;
+}
+
+/// Decodes requests of the lengths in `batch`, which is the problem's or a shorter one.
+std::vector<ResultSlice> decode_on(const Communicator& comm, const Problem& problem,
+                                   const Batch& batch, const Way& way,
+                                   const kernels::Backend& backend) {
+  const Partition partition =
+      make_partition(batch, parse_shard_mode(way.mode, comm.size()), comm.size());
+  return results_of([&](const OnResults& on_results) {
+    decode(comm, batch, partition, problem.inputs(partition.pieces_of(comm.rank())), backend,
+           settings_of(way), on_results);
+  });
+}
+
+std::vector<ResultSlice> decode_on(const Communicator& comm, const Problem& problem, const Way& way,
+                                   const kernels::Backend& backend) {
+  return decode_on(comm, problem, problem.batch(), way, backend);
 }
 
 /// The rows of `slice` cut out of the whole results of one rank.
@@ -134,19 +152,19 @@ constexpr MlaShape kShape{.h_q = 6, .h_kv = 1, .d_qk = 40, .d_v = 32};
 
 TEST(Engine, GivesTheSameBitsForAnyRanksModesAndThreads) {
   const Problem problem(kShape, {{1, 700}, {2, 65}, {1, 1}, {3, 1000}, {1, 64}}, 1);
-  for (const kernels::Backend* backend : kernels::backends()) {
+  for (const kernels::Backend* backend : kernels::host_backends()) {
     if (backend->why_unavailable().empty()) expect_same_bits_everywhere(problem, *backend);
   }
 }
 
 TEST(Engine, CutsOneLongRequestOverAllRanks) {
   const Problem problem(kShape, {{1, 64 * 37 + 5}}, 2);
-  expect_same_bits_everywhere(problem, kernels::find_backend("auto"));
+  expect_same_bits_everywhere(problem, kernels::find_host_backend("auto"));
 }
 
 TEST(Engine, DealsManyHeadsOfALongRequestOutToOwners) {
   const Problem problem({.h_q = 200, .h_kv = 1, .d_qk = 24, .d_v = 16}, {{1, 64 * 40}}, 9);
-  const kernels::Backend& backend = kernels::find_backend("auto");
+  const kernels::Backend& backend = kernels::find_host_backend("auto");
   const auto whole = decode_on(Communicator::self(), problem, {}, backend);
   for (const Way& way : kExchanges) {
     expect_same_bits(problem, whole, way, backend);
@@ -156,9 +174,9 @@ TEST(Engine, DealsManyHeadsOfALongRequestOutToOwners) {
 
 TEST(Engine, WritesRequestsWithoutKeys) {
   const Problem problem(kShape, {{1, 0}, {2, 0}, {1, 300}, {4, 2}}, 3);
-  expect_same_bits_everywhere(problem, kernels::find_backend("auto"));
+  expect_same_bits_everywhere(problem, kernels::find_host_backend("auto"));
   for (const ResultSlice& slice :
-       decode_on(test_world(), problem, {}, kernels::find_backend("auto"))) {
+       decode_on(test_world(), problem, {}, kernels::find_host_backend("auto"))) {
     if (problem.batch().requests[slice.request].context_len > 0) continue;
     for (const float lse : slice.lse) EXPECT_EQ(lse, std::numeric_limits<float>::infinity());
     for (const std::byte b : slice.out) EXPECT_EQ(b, std::byte{0});
@@ -168,20 +186,20 @@ TEST(Engine, WritesRequestsWithoutKeys) {
 TEST(Engine, ServesSeveralKvHeadsAndManyRows) {
   const Problem problem({.h_q = 12, .h_kv = 3, .d_qk = 24, .d_v = 16},
                         {{1, 200}, {50, 400}, {7, 100}}, 4);
-  expect_same_bits_everywhere(problem, kernels::find_backend("auto"));
+  expect_same_bits_everywhere(problem, kernels::find_host_backend("auto"));
 }
 
 TEST(Engine, GivesTheSameBitsWithEveryExchange) {
   const Problem problem({.h_q = 34, .h_kv = 2, .d_qk = 40, .d_v = 32},
                         {{1, 64 * 50}, {1, 90}, {2, 64 * 33 + 1}, {1, 64 * 7}}, 6);
-  const kernels::Backend& backend = kernels::find_backend("auto");
+  const kernels::Backend& backend = kernels::find_host_backend("auto");
   const auto whole = decode_on(Communicator::self(), problem, {}, backend);
   for (const Way& way : kExchanges) expect_same_bits(problem, whole, way, backend);
 }
 
 TEST(Engine, DoesNotDependOnTheOrderOfABatch) {
   const Problem problem(kShape, {{1, 500}, {1, 90}, {2, 333}, {1, 64}}, 5);
-  const kernels::Backend& backend = kernels::find_backend("auto");
+  const kernels::Backend& backend = kernels::find_host_backend("auto");
   auto whole = decode_on(Communicator::self(), problem, {}, backend);
   std::reverse(whole.begin(), whole.end());
   for (std::size_t i = 0; i < whole.size(); ++i) whole[i].request = static_cast<std::int64_t>(i);
@@ -200,7 +218,8 @@ TEST(Engine, DoesNotDependOnTheCompanyOfARequest) {
       if (random() % 2 == 0) some.push_back(l);
     }
     if (some.empty()) continue;
-    expect_same_bits_everywhere(Problem(kShape, some, random()), kernels::find_backend("auto"));
+    expect_same_bits_everywhere(Problem(kShape, some, random()),
+                                kernels::find_host_backend("auto"));
   }
 }
 
@@ -211,7 +230,7 @@ TEST(Engine, HandsResultsOverWhileOthersAreStillToCome) {
       make_partition(problem.batch(), {.kind = ShardMode::Kind::kKv}, comm.size());
   int calls = 0;
   decode(comm, problem.batch(), partition, problem.inputs(partition.pieces_of(comm.rank())),
-         kernels::find_backend("auto"), {}, [&](std::vector<ResultSlice> some) {
+         kernels::find_host_backend("auto"), {}, [&](const std::vector<ResultSlice>& some) {
            EXPECT_FALSE(some.empty());
            ++calls;
          });
@@ -221,9 +240,52 @@ TEST(Engine, HandsResultsOverWhileOthersAreStillToCome) {
   }
 }
 
+/// Decodes all steps with one decoder; each must have the bits of a decoder of its own.
+void expect_same_bits_in_all_steps(const Problem& problem, Growth growth,
+                                   const std::vector<std::vector<ResultSlice>>& wholes,
+                                   const Way& way, const kernels::Backend& backend) {
+  SCOPED_TRACE(way.text());
+  const Communicator& comm = test_world();
+  std::vector<std::int64_t> requests(problem.batch().requests.size());
+  std::iota(requests.begin(), requests.end(), std::int64_t{0});
+  const GrowingPlan plan = make_growing_plan(problem.batch(), requests, growth,
+                                             parse_shard_mode(way.mode, comm.size()), comm.size());
+  const std::vector<Piece> held = held_pieces(problem.batch(), plan, comm.rank());
+  GrowingSteps steps(problem.batch(), plan);
+  Decoder decoder(comm, steps.sizes(), steps.partition(), {held, problem.inputs(held)}, backend,
+                  settings_of(way));
+  for (const std::vector<ResultSlice>& whole : wholes) {
+    if (steps.advance() == GrowingSteps::Change::kNone) {
+      decoder.follow_lengths();
+    } else {
+      decoder.follow_partition();
+    }
+    const auto slices = results_of([&](const OnResults& on_results) { decoder.run(on_results); });
+    for (const ResultSlice& slice : slices) {
+      EXPECT_EQ(slice, cut(whole, slice, problem.batch()));
+    }
+    expect_all_rows_once(problem, slices);
+  }
+}
+
+TEST(Engine, GivesTheSameBitsInEveryStepOfAGrowingBatch) {
+  const Problem problem(kShape, {{1, 700}, {9, 400}, {1, 0}, {30, 1300}, {2, 170}}, 10);
+  const Growth growth{.steps = 40};
+  const kernels::Backend& backend = kernels::find_host_backend("auto");
+  Batch sizes = problem.batch();
+  std::vector<std::vector<ResultSlice>> wholes;
+  for (std::int64_t step = 0; step < growth.steps; ++step) {
+    set_lengths(problem.batch(), growth, step, sizes);
+    wholes.push_back(decode_on(Communicator::self(), problem, sizes, {}, backend));
+  }
+  for (const Way& way : ways_for(test_world().size())) {
+    expect_same_bits_in_all_steps(problem, growth, wholes, way, backend);
+  }
+}
+
 TEST(Engine, FastCombineRoundsLittle) {
   const Problem problem(kShape, {{1, 64 * 37 + 5}, {3, 64 * 10}}, 8);
-  const kernels::Backend& backend = kernels::find_backend("auto");
+  const kernels::Backend& backend = kernels::find_host_backend("auto");
   const auto whole = decode_on(Communicator::self(), problem, {}, backend);
   for (Way way : kExchanges) {
     way.exact = false;

@@ -5,6 +5,7 @@
 #include <random>
 #include <string>
 
+#include "core/contiguous_view.h"
 #include "core/generator.h"
 
 namespace mla::dist {
@@ -49,13 +50,7 @@ Problem Problem::reversed() const {
 
 kernels::RankInputs Problem::inputs(std::span<const Piece> pieces) const {
   const MlaShape& shape = batch_.shape;
-  kernels::RankInputs inputs{.kv = {.data = cache_.data(),
-                                    .dtype = batch_.dtype,
-                                    .page_block_size = batch_.page_block_size,
-                                    .page_stride = batch_.page_elements(),
-                                    .token_stride = shape.h_kv * shape.d_qk,
-                                    .head_stride = shape.d_qk},
-                             .pieces = {}};
+  kernels::RankInputs inputs{.kv = contiguous_view(batch_, cache_.data()), .pieces = {}};
   for (const Piece& piece : pieces) {
     inputs.pieces.push_back({.block_table = batch_.requests[piece.request].block_table.data(),
                              .q = queries_[piece.request].data() + piece.heads.begin * shape.d_qk,

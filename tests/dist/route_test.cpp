@@ -88,6 +88,17 @@ TEST(Route, OnOneNodeNothingTravelsBetweenNodes) {
   EXPECT_TRUE(two_level_route(batch, partition, 0, nodes_of(4, 4)).between_nodes.idle);
 }
 
+TEST(Route, WholeRequestsTravelToAnOwnerElsewhere) {
+  const Batch batch = Problem(kRouteShape, {{1, 64 * 9}}, 1).batch();
+  Partition partition = make_partition(batch, {.kind = ShardMode::Kind::kBatch}, 2);
+  const int holder = partition.ownerships[0].owner;
+  partition.ownerships[0].owner = 1 - holder;
+  const Hop hop = direct_hop(batch, partition, holder);
+  ASSERT_EQ(hop.sends.size(), 1U);
+  EXPECT_EQ(hop.sends[0].peer, 1 - holder);
+  EXPECT_EQ(hop.sends[0].items[0].nodes, (std::vector<TreeNode>{{root_level(9), 0}}));
+}
+
 TEST(Route, IsIdleWhereNoRequestIsShared) {
   const Batch batch = some_batch();
   EXPECT_TRUE(

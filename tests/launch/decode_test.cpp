@@ -116,6 +116,60 @@ TEST_F(Decode, LengthsOnlyCanBePlannedButNotDecoded) {
             3);
 }
 
+TEST_F(Decode, StepsOfAGrowingBatchEndWithTheBytesOfOneDecode) {
+  const std::string batch = "decode " + folder_ / "batch" + " -q";
+  run_meshmla(0, batch + " --output " + folder_ / "one");
+  const std::string expected = read_file(folder_ / "one");
+  ASSERT_FALSE(expected.empty());
+  const struct {
+    int ranks;
+    const char* options;
+  } runs[] = {{1, "--steps 2"},
+              {1, "--steps 300 --threads 2"},
+              {2, "--steps 300"},
+              {2, "--steps 40 --mode kv --exchange p2p --threads 2"},
+              {3, "--steps 300 --mode kv --exchange shm"},
+              {3, "--steps 40 --mode heads"},
+              {4, "--steps 300 --mode grid:2x2 --exchange alltoallv"},
+              {4, "--steps 40 --mode kv --exchange two-level"},
+              {4, "--steps 40 --mode batch"}};
+  for (const auto& run : runs) {
+    SCOPED_TRACE(std::to_string(run.ranks) + " ranks, " + run.options);
+    const CommandResult result = run_meshmla(
+        run.ranks, batch + " --output " + folder_ / "many" + " " + std::string(run.options));
+    EXPECT_EQ(result.exit_code, 0) << testing::PrintToString(result.errors);
+    EXPECT_EQ(read_file(folder_ / "many"), expected);
+  }
+}
+
+TEST_F(Decode, ReportsTheStepsOfAGrowingBatch) {
+  const CommandResult result =
+      run_meshmla(2, "decode " + folder_ / "batch" + " --steps 5 --output " + folder_ / "results");
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_THAT(result.output, HasSubstr("steps    ms, median (first): step "));
+  const std::string manifest = read_file(folder_ / "results.manifest.json");
+  for (const char* key : {"\"steps\": 5", "\"planned_steps\"", "\"median_seconds\"", "\"wait\""}) {
+    EXPECT_THAT(manifest, HasSubstr(key));
+  }
+}
+
+TEST_F(Decode, RefusesStepsThatARequestIsTooShortFor) {
+  const CommandResult result = run_meshmla(
+      2, "decode " + folder_ / "batch" + " --steps 397 --output " + folder_ / "results");
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_THAT(result.errors,
+              testing::ElementsAre(HasSubstr("--steps: 397; expected at most 396, as request '")));
+}
+
+TEST_F(Decode, StepsThatWereStoppedBeginAgain) {
+  const std::string decode = "decode " + folder_ / "batch" + " -q --output ";
+  run_meshmla(0, decode + folder_ / "one");
+  const std::string steps = decode + folder_ / "many" + " --steps 50 ";
+  EXPECT_EQ(run_meshmla(2, steps + "--max-hours 1e-9").exit_code, 75);
+  EXPECT_EQ(run_meshmla(2, steps + "--resume").exit_code, 0);
+  EXPECT_EQ(read_file(folder_ / "many"), read_file(folder_ / "one"));
+}
+
 TEST_F(Decode, ReadsOptionsFromAFileAndTheEnvironment) {
   write_file(folder_ / "options.ini", "[decode]\nmode=rows\n");
   const std::string decode = "decode " + folder_ / "batch" + " --output " + folder_ / "results";

@@ -155,6 +155,24 @@ TEST_F(Generate, AgreesWithTransformersAboutThePerplexityOfAText) {
   }
 }
 
+TEST_F(Generate, LosesLittleByAFastCombine) {
+  const json golden = json::parse(read_file(kModel + "/perplexity.json"));
+  std::string text;
+  for (int i = 0; i < 3; ++i) text += golden["text"].get<std::string>();
+  write_file(folder_ / "text", text);  // of two chunks
+  std::vector<double> perplexities;
+  for (const char* combine : {"exact", "fast"}) {
+    const CommandResult result =
+        run_meshmla(3, "perplexity " + kModel + " " + folder_ / "text" +
+                           " --sharding kv --max-context 1536 --combine " + combine);
+    EXPECT_EQ(result.exit_code, 0) << testing::PrintToString(result.errors);
+    ASSERT_EQ(std::sscanf(result.output.c_str(), "perplexity %lf", &perplexities.emplace_back()),
+              1);
+  }
+  EXPECT_NE(perplexities[1], perplexities[0]);
+  EXPECT_NEAR(perplexities[1], perplexities[0], 1e-3 * perplexities[0]);
+}
+
 TEST_F(Generate, MakesWeightsUpForExperiments) {
   write_requests({request("a", {{"prompt", {1, 2, 3}}, {"max_tokens", 4}})});
   const CommandResult result =

@@ -58,6 +58,16 @@ TEST(Planner, TakesHeadsForOneRequestGroupsForManyAndRunsForLongContexts) {
   EXPECT_TRUE(long_one.splits_cache());
 }
 
+TEST(Planner, KnowsTheSplitCacheOfAnyNumberOfRanks) {
+  for (const int ranks : {1, 2, 3}) {
+    const auto costs = costs_for(ranks, {.context = 3000, .fast_combine = true});
+    ModelSharding kv = parse_model_sharding("kv", ranks, 3000);
+    EXPECT_NE(costs.back().sharding, kv);
+    kv.fast_combine = true;
+    EXPECT_EQ(costs.back().sharding, kv);
+  }
+}
+
 TEST(Planner, SavesCacheByMoreGroups) {
   const auto costs = costs_for(4, {.requests = 8, .context = 1024});
   ASSERT_EQ(costs.size(), 4U);
