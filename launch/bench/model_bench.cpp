@@ -86,17 +86,6 @@ class ModelPoint {
   std::vector<Sequence> sequences_;
 };
 
-<<<<<<< HEAD
-=======
-/// Bytes per second that all ranks read at the same time. Collective.
-double read_limit(const dist::Communicator& comm, int threads) {
-  Pool pool(cold_pool_bytes());
-  pool.fill(DType::kBf16);
-  comm.barrier();
-  const auto rates = comm.all_gather(measure_memory(pool, threads));
-  return std::accumulate(rates.begin(), rates.end(), 0.0);
-}
-
 /// Of a step on average, of all ranks. Collective.
 std::int64_t mean_partial_bytes(const dist::Communicator& comm, const dist::ModelWork& before,
                                 const dist::ModelWork& after, int steps) {
@@ -104,7 +93,6 @@ std::int64_t mean_partial_bytes(const dist::Communicator& comm, const dist::Mode
   return std::accumulate(bytes.begin(), bytes.end(), std::int64_t{0}) / steps;
 }
 
->>>>>>> main
 /// Of a step on average: the seconds of rank 0, the bytes of all ranks. Collective.
 dist::PartWork mean_work(const dist::Communicator& comm, const dist::PartWork& before,
                          const dist::PartWork& after, int steps) {
