@@ -5,8 +5,8 @@
 namespace mla::launch {
 
 /// Bytes per second that this rank reads from memory while all ranks do: the best of several
-/// attempts. The ranks of a node share
-/// what they read, which is too much for its caches. Takes about 0.3 s. Collective.
+/// attempts. All ranks of a node together read more than its caches hold. Takes about 0.3 s.
+/// Collective.
 double read_rate(const dist::Communicator& comm, int threads);
 
 }  // namespace mla::launch
