@@ -25,13 +25,10 @@ Calibration calibrate_for(const Problem& problem, int pretended_ranks_per_node,
 }
 
 std::vector<double> numbers_of(const Calibration& c) {
-  return {c.flop_per_second,
-          c.seconds_per_kv_byte,
-          c.near.per_message,
-          c.near.per_byte,
-          c.far.per_message,
-          c.far.per_byte,
-          static_cast<double>(c.ranks_per_node),
+  return {c.flop_per_second,        c.seconds_per_kv_byte,
+          c.padded_values,          c.near.per_message,
+          c.near.per_byte,          c.far.per_message,
+          c.far.per_byte,           static_cast<double>(c.ranks_per_node),
           c.seconds_per_loaded_byte};
 }
 
@@ -64,6 +61,8 @@ TEST(Calibrate, MeasuresWhatThereIs) {
   const Calibration all_near = calibrate_for(problem, 0, 0);
   EXPECT_GT(all_near.flop_per_second, 0);
   EXPECT_GT(all_near.seconds_per_kv_byte, 0);
+  EXPECT_GE(all_near.padded_values, 0);
+  EXPECT_LE(all_near.padded_values, 1);
   EXPECT_GT(all_near.seconds_per_loaded_byte, 0);
   EXPECT_EQ(all_near.ranks_per_node, 0);
   EXPECT_EQ(all_near.far.per_byte, 0);
