@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -26,7 +27,9 @@ constexpr std::int64_t kProbedBytes = 32
                                       << 20;  // of cache, on each rank: more than its caches hold
 constexpr std::int64_t kMostChunks = 4096;
 constexpr double kMostTimesMean =
-    4;  // that rows may add faster than they are computed on the whole
+    4;                            // that rows may add faster than they are computed on the whole
+constexpr double kNoticed = 0.9;  // a smaller gain of working alone may be chance
+constexpr double kLeastLoneRank = 0.3;          // and a larger one is
 constexpr double kSecondsPerReadByte = 0.4e-9;  // a file that lies in memory, read by one thread
 
 /// Over the ranks that measured something. Collective.
@@ -185,21 +188,36 @@ KernelSpeed kernel_speed(const KernelProbe& probe, const MlaShape& shape,
   return speed;
 }
 
+/// As in CostModel, of rank 0, whose neighbours wait. Collective.
+double measure_lone_rank(const Communicator& comm, const KernelProbe& probe, std::int64_t heads,
+                         const kernels::Backend& backend, const kernels::DecoderOptions& options) {
+  if (comm.size() == 1) return 1;
+  const auto seconds = [&] { return probe.chunk_seconds(backend, options, heads); };
+  comm.barrier();
+  const double together = median(comm.all_gather(seconds()));
+  double alone = 0;
+  comm.on_root([&] { alone = seconds(); });
+  const double ratio = comm.all_gather(alone).front() / together;
+  return ratio < kNoticed ? std::max(ratio, kLeastLoneRank) : 1;
+}
+
 /// Collective.
 void measure_computing(const Communicator& comm, const Batch& batch,
                        const kernels::Backend& backend, const kernels::DecoderOptions& options,
                        Calibration& calibration) {
   KernelSpeed speed;
   double loaded_byte = 0;
+  std::optional<KernelProbe> probe;
   comm.together([&] {
-    const KernelProbe probe(batch, options.threads);
-    speed = kernel_speed(probe, batch.shape, backend, options);
+    probe.emplace(batch, options.threads);
+    speed = kernel_speed(*probe, batch.shape, backend, options);
     loaded_byte =
-        (batch.kv_cache.kind == TensorSource::Kind::kGenerated ? probe.seconds_per_generated_byte()
+        (batch.kv_cache.kind == TensorSource::Kind::kGenerated ? probe->seconds_per_generated_byte()
                                                                : kSecondsPerReadByte) /
         options.threads;
   });
   calibration.flop_per_second = median_of_ranks(comm, speed.flop_per_second);
+  calibration.lone_rank = measure_lone_rank(comm, *probe, batch.shape.h_q, backend, options);
   calibration.seconds_per_kv_byte = median_of_ranks(comm, speed.seconds_per_kv_byte);
   calibration.padded_values = median(comm.all_gather(speed.padded_values));
   calibration.seconds_per_loaded_byte = median_of_ranks(comm, loaded_byte);

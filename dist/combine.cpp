@@ -36,18 +36,21 @@ struct Packing {
   std::vector<std::vector<NodePartial>> partials;
 };
 
-/// @throws MpiError unless `partials` are the nodes of `item`
-void check_nodes(const WireItem& item, const std::vector<NodePartial>& partials) {
-  const bool same =
-      std::equal(item.nodes.begin(), item.nodes.end(), partials.begin(), partials.end(),
-                 [](TreeNode node, const NodePartial& partial) { return node == partial.node; });
+/// @throws MpiError unless `partials` are the nodes of `item`, or parts of them
+void check_nodes(const WireItem& item, const std::vector<NodePartial>& partials, bool in_parts) {
+  std::vector<TreeNode> nodes;
+  for (const NodePartial& partial : partials) {
+    const bool is_next_part = in_parts && !nodes.empty() && nodes.back() == partial.node;
+    if (!is_next_part) nodes.push_back(partial.node);
+  }
+  const bool same = nodes == item.nodes;
   if (!same) {
     throw MpiError("exchange", "the partials of request " + std::to_string(item.item.request) +
                                    " at hand are not those of the partition");
   }
 }
 
-void write_records(std::vector<Packing>& packings, int threads) {
+void write_records(std::vector<Packing>& packings, bool in_parts, int threads) {
   struct Task {
     Packing* packing = nullptr;
     std::size_t item = 0;
@@ -61,13 +64,20 @@ void write_records(std::vector<Packing>& packings, int threads) {
     }
   }
   const auto count = std::ssize(tasks);
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
-  for (std::int64_t t = 0; t < count; ++t) {
-    const auto& [packing, item, block] = tasks[t];
-    const std::vector<NodePartial>& nodes = packing->partials[item];
-    for (std::size_t n = 0; n < nodes.size(); ++n) {
-      const PartialView& whole = nodes[n].partial;
-      packing->message.write({item, block, n}, rows_of(whole, rows_of_block(block, whole.rows)));
+#pragma omp parallel num_threads(threads) if (threads > 1)
+  {
+    std::vector<NodePartial> nodes;
+#pragma omp for schedule(dynamic, 1)
+    for (std::int64_t t = 0; t < count; ++t) {
+      const auto& [packing, item, block] = tasks[t];
+      nodes = packing->partials[item];
+      for (NodePartial& node : nodes) {
+        node.partial = rows_of(node.partial, rows_of_block(block, node.partial.rows));
+      }
+      if (in_parts) join_parts(nodes);
+      for (std::size_t n = 0; n < nodes.size(); ++n) {
+        packing->message.write({item, block, n}, nodes[n].partial);
+      }
     }
   }
 }
@@ -86,7 +96,7 @@ Combine::Combine(const Communicator& comm, const Batch& batch, const Partition& 
 
 void Combine::reroute() {
   if (!is_exact()) runs_.emplace(batch_, partition_);
-  held_.emplace(batch());
+  held_.emplace(batch(), runs_.has_value());
   Hop direct = direct_hop(batch(), partition(), comm_.rank());
   if (direct.idle) {
     stages_.clear();
@@ -215,12 +225,11 @@ void Combine::post(std::span<const WorkItem> items, const std::vector<kernels::O
   stats_ = {};
   ++sequence_;
   stage_ = 0;
-  const Stopwatch watch;
   for (const kernels::OpenItem& o : open) {
     kernels::OpenItem whole = o;
     WorkItem item = items[o.item];
     if (runs_) {
-      runs_->join(item, whole, settings_.threads);
+      runs_->name_parts(item, whole);
       item = runs_->item(item);
     }
     for (const OwnedPart& part : owned_parts(batch(), partition(), item)) {
@@ -229,7 +238,6 @@ void Combine::post(std::span<const WorkItem> items, const std::vector<kernels::O
       held_->add(part.item, nodes);
     }
   }
-  stats_.merge_seconds += watch.seconds();
   start_stage(settings_.threads);
 }
 
@@ -238,6 +246,7 @@ void Combine::start_stage(int threads) {
   const Stopwatch watch;
   Stage& stage = stages_[stage_];
   std::vector<Packing> packings;
+  packings.reserve(stage.hop.sends.size());
   for (std::size_t i = 0; i < stage.hop.sends.size(); ++i) {
     const Lot& lot = stage.hop.sends[i];
     const std::span<std::byte> bytes = stage.exchange->outgoing(i);
@@ -246,12 +255,12 @@ void Combine::start_stage(int threads) {
     packing.message.write_header();
     for (const WireItem& item : lot.items) {
       packing.partials.push_back(held_->take(item.item));
-      check_nodes(item, packing.partials.back());
+      check_nodes(item, packing.partials.back(), runs_.has_value());
       stats_.partials_sent += std::ssize(item.nodes);
     }
     stats_.bytes_sent += std::ssize(bytes);
   }
-  write_records(packings, threads);
+  write_records(packings, runs_.has_value(), threads);
   stage.exchange->post();
   stats_.exchange_seconds += watch.seconds();
 }

@@ -30,6 +30,7 @@ class HeldPartials::Folder {
       nodes_.push_back({node.value.node, node.message->open(place, room_for(node, view, rows))});
     }
     const std::int64_t num_chunks = all_.num_chunks(held.item);
+    if (all_.in_parts_) join_parts(nodes_);
     fold_partials(nodes_, num_chunks);
     if (results_ != nullptr && is_root(nodes_, num_chunks)) {
       WorkItem item = held.item;
@@ -114,6 +115,7 @@ void HeldPartials::fold_nodes(Held& held) const {
     nodes.push_back(node.value);
     nodes.back().partial.rows = 0;  // nothing is merged
   }
+  if (in_parts_) join_parts(nodes);
   fold_partials(nodes, num_chunks(held.item));
   held.nodes.clear();
   for (NodePartial& node : nodes) {

@@ -19,7 +19,8 @@ namespace mla::dist {
 /// fetches them once.
 class HeldPartials {
  public:
-  explicit HeldPartials(const Batch& batch) : batch_(batch) {}
+  /// With `in_parts` a node may be added in parts, whose merging is left to us.
+  HeldPartials(const Batch& batch, bool in_parts) : batch_(batch), in_parts_(in_parts) {}
 
   /// Nodes that are not here yet.
   void add(const WorkItem& item, std::span<const NodePartial> nodes);
@@ -27,8 +28,8 @@ class HeldPartials {
   /// to.
   void add(const Message& message, std::size_t item);
 
-  /// The nodes of an item, which are not held any more; none if there are none. They have been
-  /// added as partials, or folded.
+  /// The nodes of an item, in parts still, which are not held any more; none if there are none.
+  /// They have been added as partials, or folded.
   std::vector<NodePartial> take(const WorkItem& item);
 
   /// Folds the nodes of each item into maximal ones, on `threads` threads, in place or in memory of
@@ -65,6 +66,7 @@ class HeldPartials {
   void fold_nodes(Held& held) const;
 
   const Batch& batch_;
+  bool in_parts_;
   std::map<ItemKey, Held> held_;
   std::vector<AlignedBuffer<float>> rooms_;  // of what fold() has opened
 };

@@ -6,7 +6,6 @@
 #include "core/chunk_tree.h"
 #include "core/error.h"
 #include "core/partial_fold.h"
-#include "dist/wire.h"
 
 namespace mla::dist {
 
@@ -49,7 +48,7 @@ WorkItem Runs::item(const WorkItem& item) const {
   return run;
 }
 
-void Runs::join(const WorkItem& item, kernels::OpenItem& open, int threads) const {
+void Runs::name_parts(const WorkItem& item, kernels::OpenItem& open) const {
   const std::vector<TreeNode> expected = maximal_nodes(item.chunks, num_chunks_[item.request]);
   const bool complete =
       std::equal(open.nodes.begin(), open.nodes.end(), expected.begin(), expected.end(),
@@ -59,20 +58,9 @@ void Runs::join(const WorkItem& item, kernels::OpenItem& open, int threads) cons
                                    " at hand are not those of the partition");
   }
   if (begins_[item.request].empty()) return;
-  const auto count = std::ssize(open.nodes);
-  const std::int64_t rows = item.rows.size();
-  const std::int64_t blocks = count > 1 ? count_blocks(rows) : 0;
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-  for (std::int64_t block = 0; block < blocks; ++block) {
-    std::vector<NodePartial> nodes;  // in a tree of their own, so that one is left
-    for (std::int64_t i = 0; i < count; ++i) {
-      nodes.push_back({{0, i}, rows_of(open.nodes[i].partial, rows_of_block(block, rows))});
-    }
-    fold_partials(nodes, count);
-  }
-  open.nodes.resize(1);
   const Range run = run_of(item.request, item.chunks);
-  open.nodes[0].node = maximal_nodes(run, std::ssize(begins_[item.request])).front();
+  const TreeNode node = maximal_nodes(run, std::ssize(begins_[item.request])).front();
+  for (NodePartial& part : open.nodes) part.node = node;
 }
 
 }  // namespace mla::dist

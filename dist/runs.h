@@ -25,9 +25,9 @@ class Runs {
   /// One of this rank's items, with the run in place of its chunks.
   WorkItem item(const WorkItem& item) const;
 
-  /// Merges the nodes of `open`, which belongs to `item`, into the first, which becomes that of the
-  /// run, on `threads` threads. @throws MpiError unless they are the maximal nodes of the item
-  void join(const WorkItem& item, kernels::OpenItem& open, int threads) const;
+  /// Makes the nodes of `open`, which belongs to `item`, parts of the node of the run.
+  /// @throws MpiError unless they are the maximal nodes of the item
+  void name_parts(const WorkItem& item, kernels::OpenItem& open) const;
 
  private:
   Range run_of(std::int64_t request, Range chunks) const;

@@ -80,6 +80,7 @@ class Candidate {
   }
 
   const std::string& mode() const { return mode_; }
+  const Partition& partition() const { return partition_; }
   double median_ms() const { return median_of(steps_).step; }
   void forget_steps() { steps_.clear(); }
 
@@ -121,6 +122,10 @@ struct Judgement {
   std::string best;
   double excess = 0;
 };
+
+bool is_same_plan(const Partition& a, const Partition& b) {
+  return a.pieces == b.pieces && a.piece_offsets == b.piece_offsets && a.ownerships == b.ownerships;
+}
 
 /// All modes and exchanges of one batch.
 class Contest {
@@ -173,13 +178,21 @@ class Contest {
     }
   }
 
+  /// Modes that come to the same plan count as one, whichever of them was faster.
   void judge(Judgement& judgement) const {
+    const auto is_taken = [&](const auto& candidate) {
+      return candidate->mode() == judgement.taken;
+    };
+    const auto auto_one = std::find_if(candidates_.begin(), candidates_.end(), is_taken);
     double best = std::numeric_limits<double>::infinity();
     double taken = best;
     for (const auto& candidate : candidates_) {
       if (comm_.rank() == 0) candidate->print(batch_, comm_.size(), options_);
       const double ms = candidate->median_ms();
-      if (candidate->mode() == judgement.taken) taken = std::min(taken, ms);
+      if (auto_one != candidates_.end() &&
+          is_same_plan(candidate->partition(), (*auto_one)->partition())) {
+        taken = std::min(taken, ms);
+      }
       if (ms < best) judgement.best = candidate->mode();
       best = std::min(best, ms);
     }

@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "core/median.h"
 #include "core/partition.h"
 #include "core/split_plan.h"
 #include "dist/combine.h"
@@ -72,11 +73,21 @@ class Packed {
   void run() {
     combine_.post(open_.items(), open_.open());
     combine_.finish(results_);
+    runs_.push_back(combine_.stats());
   }
 
   const dist::CombineStats& stats() const { return combine_.stats(); }
 
+  /// Median microseconds of a phase on the rank where it takes longest. Collective.
+  double slowest(const dist::Communicator& comm, double dist::CombineStats::*phase) const {
+    std::vector<double> seconds;
+    for (const dist::CombineStats& run : runs_) seconds.push_back(run.*phase);
+    const auto all = comm.all_gather(median(std::move(seconds)));
+    return *std::max_element(all.begin(), all.end()) * 1e6;
+  }
+
  private:
+  std::vector<dist::CombineStats> runs_;
   OpenPartials open_;
   ResultBuilder results_;
   dist::Combine combine_;
@@ -125,15 +136,20 @@ void bench_batch(const dist::Communicator& comm, const RankBenchOptions& options
   const std::vector<double> seconds = median_seconds(comm, options.repeats, works);
   for (std::size_t c = 0; c < options.combines.size(); ++c) {
     const std::size_t first = c * options.exchanges.size();
-    const Sent sent = sent_by_all(comm, packed[first]->stats());
+    const Packed& main = *packed[first];
+    const Sent sent = sent_by_all(comm, main.stats());
+    const double pack = main.slowest(comm, &dist::CombineStats::exchange_seconds);
+    const double wait = main.slowest(comm, &dist::CombineStats::wait_seconds);
+    const double merge = main.slowest(comm, &dist::CombineStats::merge_seconds);
     if (comm.rank() != 0) continue;
     fmt::print("{:>6} {:>9} {:>8} {:>9} {:>9}", comm.size(), requests, options.combines[c],
                sent.partials, sent.bytes / 1024);
     for (std::size_t e = 0; e < options.exchanges.size(); ++e) {
       fmt::print(" {:>10.1f}", seconds[2 + first + e] * 1e6);
     }
-    fmt::print(" {:>11.1f} {:>9.1f} {:>7.1f} {:>7.1f}\n", seconds[0] * 1e6, seconds[1] * 1e6,
-               seconds[0] / seconds[2 + first], seconds[1] / seconds[2 + first]);
+    fmt::print(" {:>11.1f} {:>9.1f} {:>7.1f} {:>7.1f} {:>7.1f} {:>7.1f} {:>7.1f}\n",
+               seconds[0] * 1e6, seconds[1] * 1e6, seconds[0] / seconds[2 + first],
+               seconds[1] / seconds[2 + first], pack, wait, merge);
     std::fflush(stdout);
   }
 }
@@ -146,7 +162,8 @@ void bench_exchange(const dist::Communicator& comm, const RankBenchOptions& opti
     fmt::print("{:>6} {:>9} {:>8} {:>9} {:>9}", "ranks", "requests", "combine", "partials",
                "KiB sent");
     for (const std::string& exchange : options.exchanges) fmt::print(" {:>10}", exchange);
-    fmt::print(" {:>11} {:>9} {:>7} {:>7}\n", "gather+r-s", "user op", "times", "times");
+    fmt::print(" {:>11} {:>9} {:>7} {:>7} {:>7} {:>7} {:>7}\n", "gather+r-s", "user op", "times",
+               "times", "pack", "wait", "merge");
   }
   for (const std::int64_t requests : options.requests) bench_batch(comm, options, requests);
 }

@@ -116,6 +116,22 @@ TEST(RankLoad, SlowestRankDecides) {
             115);
 }
 
+TEST(RankLoad, ARankThatIsLeftAloneGetsFaster) {
+  const Batch batch = test::planning_batch({64});
+  const CostModel cost{.flop_per_loaded_byte = 0, .lone_rank = 0.5};
+  const auto predicted = [&](const std::vector<double>& work) {
+    std::vector<RankLoad> loads;
+    for (const double w : work) loads.push_back({.cost = w});
+    return predicted_cost(batch, loads, cost).total();
+  };
+  EXPECT_EQ(predicted({8}), 8);
+  EXPECT_EQ(predicted({8, 8}), 8);
+  EXPECT_EQ(predicted({0, 8}), 4);
+  EXPECT_EQ(predicted({6, 4}), 4 + 2 * 0.5);
+  EXPECT_EQ(predicted({2, 2, 6}), 2 + 4 * 0.5);
+  EXPECT_EQ(predicted({2, 4, 4}), 2 + 2 * 0.75);
+}
+
 TEST(RankLoad, LoadingACacheRowCosts) {
   const Batch batch = test::planning_batch({64});
   EXPECT_EQ(predicted_cost(batch, {{.kv_rows = 3}}, {.flop_per_loaded_byte = 2}).total(),

@@ -52,9 +52,9 @@ TEST(Runs, LeaveRequestsInChunksWhoseHeadsAreCutInDifferentPlaces) {
 }
 
 /// What rank 1 of two has of a request of 14 chunks, cut in the middle: two nodes.
-class RunsJoin : public testing::Test {
+class RunsParts : public testing::Test {
  protected:
-  RunsJoin()
+  RunsParts()
       : batch_(test::planning_batch({64 * 14}, kRows)),
         runs_(batch_, {.mode = {ShardMode::Kind::kKv},
                        .piece_offsets = {0, 1, 2},
@@ -77,7 +77,7 @@ class RunsJoin : public testing::Test {
   kernels::OpenItem open_;
 };
 
-TEST_F(RunsJoin, LeavesOnePartial) {
+TEST_F(RunsParts, AreOfOneNodeAndMergeToIt) {
   ASSERT_EQ(open_.nodes.size(), 2U);
   const PartialView a = open_.nodes[0].partial;
   const PartialView b = open_.nodes[1].partial;
@@ -85,7 +85,8 @@ TEST_F(RunsJoin, LeavesOnePartial) {
   for (std::int64_t r = 0; r < kRows; ++r) {
     sums.push_back(a.l[r] * std::exp2(a.m_log2[r] - b.m_log2[r]) + b.l[r]);  // b's m is larger
   }
-  runs_.join(item_, open_, 3);
+  runs_.name_parts(item_, open_);
+  join_parts(open_.nodes);
   ASSERT_EQ(open_.nodes.size(), 1U);
   EXPECT_EQ(open_.nodes[0].node, maximal_nodes(runs_.item(item_).chunks, 2).front());
   for (std::int64_t r = 0; r < kRows; ++r) {
@@ -94,13 +95,13 @@ TEST_F(RunsJoin, LeavesOnePartial) {
   }
 }
 
-TEST_F(RunsJoin, RefusesAPartialThatIsMissingOrCountsTwice) {
+TEST_F(RunsParts, AreRefusedIfOneIsMissingOrCountsTwice) {
   kernels::OpenItem fewer = open_;
   fewer.nodes.pop_back();
-  EXPECT_THROW(runs_.join(item_, fewer, 1), MpiError);
+  EXPECT_THROW(runs_.name_parts(item_, fewer), MpiError);
   kernels::OpenItem twice = open_;
   twice.nodes.push_back(twice.nodes.back());
-  EXPECT_THROW(runs_.join(item_, twice, 1), MpiError);
+  EXPECT_THROW(runs_.name_parts(item_, twice), MpiError);
 }
 
 }  // namespace
