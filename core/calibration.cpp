@@ -13,7 +13,7 @@ CostModel calibrated_model(const Calibration& calibration) {
     if (seconds > 0) flop = seconds * rate;
   };
   set(calibration.seconds_per_kv_byte, cost.flop_per_kv_byte);
-  cost.lone_rank = calibration.lone_rank;
+  cost.slowness = calibration.slowness;
   cost.padded_values = calibration.padded_values;
   set(calibration.seconds_per_loaded_byte, cost.flop_per_loaded_byte);
   set(calibration.near.per_byte, cost.flop_per_wire_byte);

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "core/batch.h"
 
@@ -24,17 +26,12 @@ struct CostModel {
   double flop_per_far_byte = 40;       ///< flop_per_wire_byte between nodes
   double flop_per_far_message = 2e6;   ///< flop_per_message between nodes
   int ranks_per_node = 0;              ///< runs of so many ranks share a node; 0: all of them do
-  double flop_per_second = 0;  ///< FLOP-equivalents that a rank does while all work; 0: unknown
-  /// What work takes while one rank alone works, of what it takes while all do: less than 1 where
-  /// ranks share cores or memory.
-  double lone_rank = 1;
+  double flop_per_second = 0;          ///< FLOP-equivalents that a rank does; 0: unknown
+  /// How many times as long as others each rank takes to compute; 1 where nothing is said.
+  std::vector<double> slowness;
 
-  /// The same while `working` of `ranks` ranks work.
-  double crowding(std::int64_t working, std::int64_t ranks) const {
-    if (ranks < 2) return 1;
-    return lone_rank +
-           (1 - lone_rank) * static_cast<double>(working - 1) / static_cast<double>(ranks - 1);
-  }
+  /// Of one rank.
+  double slowness_of(std::size_t rank) const { return rank < slowness.size() ? slowness[rank] : 1; }
 
   /// Whether a message between these ranks leaves its node.
   bool is_far(int from, int to) const {

@@ -1,8 +1,6 @@
 #include <algorithm>
 #include <span>
 #include <unordered_set>
-#include <utility>
-#include <vector>
 
 #include "core/chunk_tree.h"
 #include "core/partition.h"
@@ -82,20 +80,6 @@ double exchange_cost(const RankLoad& load, const CostModel& cost) {
          static_cast<double>(load.far_messages_sent) * cost.flop_per_far_message;
 }
 
-/// What the rank that has most of the `work` takes for it, where others end sooner and leave it
-/// alone, of what it would take if all worked to its end.
-double pace_of(std::vector<double> work, const CostModel& cost) {
-  std::sort(work.begin(), work.end());
-  const auto ranks = std::ssize(work);
-  double time = 0;
-  double before = 0;
-  for (std::int64_t done = 0; done < ranks; ++done) {
-    time += (work[done] - before) * cost.crowding(ranks - done, ranks);
-    before = work[done];
-  }
-  return before > 0 ? time / before : 1;
-}
-
 }  // namespace
 
 RankLoad& RankLoad::operator+=(const RankLoad& other) {
@@ -132,18 +116,14 @@ PredictedCost predicted_cost(const Batch& batch, const std::vector<RankLoad>& lo
                              const CostModel& cost) {
   const auto row_bytes = static_cast<double>(batch.shape.d_qk * size_of(batch.dtype));
   PredictedCost slowest;
-  std::vector<double> work;
-  for (const RankLoad& load : loads) {
-    const PredictedCost rank{
-        .load = static_cast<double>(load.kv_rows) * row_bytes * cost.flop_per_loaded_byte,
-        .compute = load.cost,
-        .exchange = exchange_cost(load, cost)};
+  for (std::size_t r = 0; r < loads.size(); ++r) {
+    const double slowness = cost.slowness_of(r);
+    const double loaded_bytes = static_cast<double>(loads[r].kv_rows) * row_bytes;
+    const PredictedCost rank{.load = loaded_bytes * cost.flop_per_loaded_byte * slowness,
+                             .compute = loads[r].cost * slowness,
+                             .exchange = exchange_cost(loads[r], cost)};
     if (rank.total() > slowest.total()) slowest = rank;
-    work.push_back(rank.load + rank.compute);
   }
-  const double pace = pace_of(std::move(work), cost);
-  slowest.load *= pace;
-  slowest.compute *= pace;
   return slowest;
 }
 

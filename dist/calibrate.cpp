@@ -1,9 +1,10 @@
 #include "dist/calibrate.h"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <memory>
 #include <numeric>
-#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -28,8 +29,8 @@ constexpr std::int64_t kProbedBytes = 32
 constexpr std::int64_t kMostChunks = 4096;
 constexpr double kMostTimesMean =
     4;                            // that rows may add faster than they are computed on the whole
-constexpr double kNoticed = 0.9;  // a smaller gain of working alone may be chance
-constexpr double kLeastLoneRank = 0.3;          // and a larger one is
+constexpr double kNoticed = 0.1;  // a smaller difference between ranks may be chance
+constexpr double kMostSlowness = 4;
 constexpr double kSecondsPerReadByte = 0.4e-9;  // a file that lies in memory, read by one thread
 
 /// Over the ranks that measured something. Collective.
@@ -154,6 +155,8 @@ struct KernelSpeed {
   double flop_per_second = 0;
   double seconds_per_kv_byte = 0;  // 0: unknown
   double padded_values = 0;
+  using Seconds = std::array<double, 3>;
+  Seconds seconds{};  // of a chunk of all rows, few and one; 0: not measured
 };
 
 /// What a chunk takes is a straight line over its rows: what streaming the cache takes, and so much
@@ -166,9 +169,11 @@ KernelSpeed kernel_speed(const KernelProbe& probe, const MlaShape& shape,
   const double all_seconds = probe.chunk_seconds(backend, options, all);
   CostModel cost;
   KernelSpeed speed{.flop_per_second = probe.chunk_cost(all, cost) / all_seconds};
+  speed.seconds[0] = all_seconds;
   if (shape.h_kv > 1) return speed;
   if (few < all) {
     const double few_seconds = probe.chunk_seconds(backend, options, few);
+    speed.seconds[1] = few_seconds;
     const CostModel products{.flop_per_kv_byte = 0};
     const double all_flop = probe.chunk_cost(all, products);
     const double few_flop = probe.chunk_cost(few, products);
@@ -180,7 +185,8 @@ KernelSpeed kernel_speed(const KernelProbe& probe, const MlaShape& shape,
     cost.flop_per_kv_byte = speed.seconds_per_kv_byte * rate;
   }
   if (few == 1) return speed;
-  const double lone = probe.chunk_seconds(backend, options, 1) * speed.flop_per_second;
+  speed.seconds[2] = probe.chunk_seconds(backend, options, 1);
+  const double lone = speed.seconds[2] * speed.flop_per_second;
   const double unpadded = probe.chunk_cost(1, cost);
   cost.padded_values = 1;
   speed.padded_values =
@@ -188,17 +194,24 @@ KernelSpeed kernel_speed(const KernelProbe& probe, const MlaShape& shape,
   return speed;
 }
 
-/// As in CostModel, of rank 0, whose neighbours wait. Collective.
-double measure_lone_rank(const Communicator& comm, const KernelProbe& probe, std::int64_t heads,
-                         const kernels::Backend& backend, const kernels::DecoderOptions& options) {
-  if (comm.size() == 1) return 1;
-  const auto seconds = [&] { return probe.chunk_seconds(backend, options, heads); };
-  comm.barrier();
-  const double together = median(comm.all_gather(seconds()));
-  double alone = 0;
-  comm.on_root([&] { alone = seconds(); });
-  const double ratio = comm.all_gather(alone).front() / together;
-  return ratio < kNoticed ? std::max(ratio, kLeastLoneRank) : 1;
+/// As in CostModel: for each kind of measurement a rank's time over the median rank's, of those the
+/// median, for something may come in between. Collective.
+std::vector<double> slowness_of_ranks(const Communicator& comm, const KernelSpeed::Seconds& mine) {
+  const auto all = comm.all_gather(mine);
+  std::vector<std::vector<double>> ratios(all.size());
+  for (std::size_t kind = 0; kind < mine.size(); ++kind) {
+    std::vector<double> times;
+    for (const auto& rank : all) times.push_back(rank[kind]);
+    const double middle = median(times);
+    if (middle <= 0) continue;
+    for (std::size_t r = 0; r < all.size(); ++r) ratios[r].push_back(times[r] / middle);
+  }
+  std::vector<double> slowness;
+  for (std::vector<double>& of_rank : ratios) {
+    const double ratio = median(std::move(of_rank));
+    slowness.push_back(std::abs(ratio - 1) < kNoticed ? 1 : std::min(ratio, kMostSlowness));
+  }
+  return slowness;
 }
 
 /// Collective.
@@ -207,17 +220,16 @@ void measure_computing(const Communicator& comm, const Batch& batch,
                        Calibration& calibration) {
   KernelSpeed speed;
   double loaded_byte = 0;
-  std::optional<KernelProbe> probe;
   comm.together([&] {
-    probe.emplace(batch, options.threads);
-    speed = kernel_speed(*probe, batch.shape, backend, options);
+    const KernelProbe probe(batch, options.threads);
+    speed = kernel_speed(probe, batch.shape, backend, options);
     loaded_byte =
-        (batch.kv_cache.kind == TensorSource::Kind::kGenerated ? probe->seconds_per_generated_byte()
+        (batch.kv_cache.kind == TensorSource::Kind::kGenerated ? probe.seconds_per_generated_byte()
                                                                : kSecondsPerReadByte) /
         options.threads;
   });
   calibration.flop_per_second = median_of_ranks(comm, speed.flop_per_second);
-  calibration.lone_rank = measure_lone_rank(comm, *probe, batch.shape.h_q, backend, options);
+  calibration.slowness = slowness_of_ranks(comm, speed.seconds);
   calibration.seconds_per_kv_byte = median_of_ranks(comm, speed.seconds_per_kv_byte);
   calibration.padded_values = median(comm.all_gather(speed.padded_values));
   calibration.seconds_per_loaded_byte = median_of_ranks(comm, loaded_byte);
@@ -353,7 +365,7 @@ Calibration calibrate(const Communicator& comm, const Batch& batch, const kernel
         calibration.flop_per_second;
     if (seconds >= min_job_seconds) measure_ways(comm, batch.shape.d_v, settings, calibration);
   }
-  return comm.all_gather(calibration).front();
+  return calibration;
 }
 
 }  // namespace mla::dist

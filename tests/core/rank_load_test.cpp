@@ -116,20 +116,15 @@ TEST(RankLoad, SlowestRankDecides) {
             115);
 }
 
-TEST(RankLoad, ARankThatIsLeftAloneGetsFaster) {
+TEST(RankLoad, SlowRanksTakeLonger) {
   const Batch batch = test::planning_batch({64});
-  const CostModel cost{.flop_per_loaded_byte = 0, .lone_rank = 0.5};
-  const auto predicted = [&](const std::vector<double>& work) {
-    std::vector<RankLoad> loads;
-    for (const double w : work) loads.push_back({.cost = w});
-    return predicted_cost(batch, loads, cost).total();
+  const CostModel cost{.flop_per_message = 5, .slowness = {1, 2.5}};
+  const auto predicted = [&](double first, double second) {
+    return predicted_cost(batch, {{.cost = first}, {.cost = second, .messages_sent = 1}}, cost);
   };
-  EXPECT_EQ(predicted({8}), 8);
-  EXPECT_EQ(predicted({8, 8}), 8);
-  EXPECT_EQ(predicted({0, 8}), 4);
-  EXPECT_EQ(predicted({6, 4}), 4 + 2 * 0.5);
-  EXPECT_EQ(predicted({2, 2, 6}), 2 + 4 * 0.5);
-  EXPECT_EQ(predicted({2, 4, 4}), 2 + 2 * 0.75);
+  EXPECT_EQ(predicted(8, 8).compute, 20);
+  EXPECT_EQ(predicted(8, 8).exchange, 5);
+  EXPECT_EQ(predicted(12, 2).total(), 12);
 }
 
 TEST(RankLoad, LoadingACacheRowCosts) {
