@@ -195,7 +195,8 @@ KernelSpeed kernel_speed(const KernelProbe& probe, const MlaShape& shape,
 }
 
 /// As in CostModel: for each kind of measurement a rank's time over the median rank's, of those the
-/// median, for something may come in between. Collective.
+/// median, for something may come in between. Of what is slow now some will have passed when the
+/// job runs, so the square root counts. Collective.
 std::vector<double> slowness_of_ranks(const Communicator& comm, const KernelSpeed::Seconds& mine) {
   const auto all = comm.all_gather(mine);
   std::vector<std::vector<double>> ratios(all.size());
@@ -209,7 +210,8 @@ std::vector<double> slowness_of_ranks(const Communicator& comm, const KernelSpee
   std::vector<double> slowness;
   for (std::vector<double>& of_rank : ratios) {
     const double ratio = median(std::move(of_rank));
-    slowness.push_back(std::abs(ratio - 1) < kNoticed ? 1 : std::min(ratio, kMostSlowness));
+    const bool is_noticed = std::abs(ratio - 1) >= kNoticed;
+    slowness.push_back(is_noticed ? std::sqrt(std::min(ratio, kMostSlowness)) : 1);
   }
   return slowness;
 }

@@ -70,7 +70,8 @@ TEST(Calibration, SlowMessagesAreAvoided) {
 }
 
 TEST(Calibration, HeadsOfOneVectorAreCutOnlyWhereFewerRowsAreFaster) {
-  const Batch batch = test::planning_batch({3 * 64});  // three chunks of 16 heads
+  Batch batch = test::planning_batch({3 * 512});  // three chunks of 16 heads
+  batch.chunk_tokens = 512;
   Calibration calibration = with_messages(kFast);
   calibration.seconds_per_kv_byte = 1e-15;
   EXPECT_NE(chosen(batch, 8, calibration), Kind::kKv);
