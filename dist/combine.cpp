@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "dist/activity.h"
+#include "dist/packing.h"
 #include "dist/stopwatch.h"
 
 namespace mla::dist {
@@ -28,58 +29,6 @@ std::vector<Parcel> parcels_of(const Batch& batch, WireElement element,
     parcels.push_back({static_cast<int>(peer), message_bytes(batch, element, lot.items)});
   }
   return parcels;
-}
-
-/// A message, and the partials of each of its items.
-struct Packing {
-  Message message;
-  std::vector<std::vector<NodePartial>> partials;
-};
-
-/// @throws MpiError unless `partials` are the nodes of `item`, or parts of them
-void check_nodes(const WireItem& item, const std::vector<NodePartial>& partials, bool in_parts) {
-  std::vector<TreeNode> nodes;
-  for (const NodePartial& partial : partials) {
-    const bool is_next_part = in_parts && !nodes.empty() && nodes.back() == partial.node;
-    if (!is_next_part) nodes.push_back(partial.node);
-  }
-  const bool same = nodes == item.nodes;
-  if (!same) {
-    throw MpiError("exchange", "the partials of request " + std::to_string(item.item.request) +
-                                   " at hand are not those of the partition");
-  }
-}
-
-void write_records(std::vector<Packing>& packings, bool in_parts, int threads) {
-  struct Task {
-    Packing* packing = nullptr;
-    std::size_t item = 0;
-    std::int64_t block = 0;
-  };
-  std::vector<Task> tasks;
-  for (Packing& packing : packings) {
-    for (std::size_t i = 0; i < packing.partials.size(); ++i) {
-      const std::int64_t rows = packing.message.items()[i].item.rows.size();
-      for (std::int64_t b = 0; b < count_blocks(rows); ++b) tasks.push_back({&packing, i, b});
-    }
-  }
-  const auto count = std::ssize(tasks);
-#pragma omp parallel num_threads(threads) if (threads > 1)
-  {
-    std::vector<NodePartial> nodes;
-#pragma omp for schedule(dynamic, 1)
-    for (std::int64_t t = 0; t < count; ++t) {
-      const auto& [packing, item, block] = tasks[t];
-      nodes = packing->partials[item];
-      for (NodePartial& node : nodes) {
-        node.partial = rows_of(node.partial, rows_of_block(block, node.partial.rows));
-      }
-      if (in_parts) join_parts(nodes);
-      for (std::size_t n = 0; n < nodes.size(); ++n) {
-        packing->message.write({item, block, n}, nodes[n].partial);
-      }
-    }
-  }
 }
 
 }  // namespace
@@ -251,16 +200,14 @@ void Combine::start_stage(int threads) {
     const Lot& lot = stage.hop.sends[i];
     const std::span<std::byte> bytes = stage.exchange->outgoing(i);
     Packing& packing = packings.emplace_back(
-        Packing{{batch(), label(stage, comm_.rank(), lot.peer), lot.items, bytes}, {}});
-    packing.message.write_header();
+        Message{batch(), label(stage, comm_.rank(), lot.peer), lot.items, bytes});
     for (const WireItem& item : lot.items) {
-      packing.partials.push_back(held_->take(item.item));
-      check_nodes(item, packing.partials.back(), runs_.has_value());
+      packing.add(held_->take(item.item), runs_.has_value());
       stats_.partials_sent += std::ssize(item.nodes);
     }
     stats_.bytes_sent += std::ssize(bytes);
   }
-  write_records(packings, runs_.has_value(), threads);
+  pack(packings, runs_.has_value(), threads);
   stage.exchange->post();
   stats_.exchange_seconds += watch.seconds();
 }
