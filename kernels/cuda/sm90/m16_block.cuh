@@ -39,8 +39,6 @@ struct Layout {
   static constexpr int kTileSlots = kColumns / kSlotColumns;
   static constexpr int kSlotBytes = kSlotColumns * kColumnBytes;
   static constexpr int kSlots = 200 * 1024 / kSlotBytes;
-  /// Slots that a block asks for at once when it begins, so that its first tile comes soon.
-  static constexpr int kFirstSlots = kSlots / 2;
   static constexpr int kQ = kSlots * kSlotBytes;              ///< [column][16 rows][128 bytes]
   static constexpr int kP = kQ + kColumns * kRows * 128;      ///< [group][16 rows][128 bytes]
   static constexpr int kMaxima = kP + kGroups * kRows * 128;  ///< float [group][16 rows][warp]
@@ -67,7 +65,7 @@ struct Layout {
 
 /// The end of a part, in the linear memory of a tile's slots: first the slices that the team's
 /// blocks send (a slice is some pieces, a piece 16 elements of the 16 rows), then the pieces that
-/// the groups hand each other, later the merged rows.
+/// the groups hand each other. The merged rows replace the latter, or the slices of a lone block.
 template <int kDQk, int kDV, int kBlocks>
 struct Slices {
   using L = Layout<kDQk, kDV>;

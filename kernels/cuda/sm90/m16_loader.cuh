@@ -23,15 +23,10 @@ class Loader {
   /// All parts; q, kv and results of earlier kernels must be complete.
   __device__ __forceinline__ void run() {
     while (true) {
-      const bool has_rows = part_.rows > 0;
-      if (has_rows) load_tiles();
-      const int next = part_.next;
-      if (next >= 0) {
-        part_ = read_part(args_.parts, next);
-        begin_part();
-      }
-      if (has_rows) give_slots();
-      if (next < 0) break;
+      if (part_.rows > 0) load_part();
+      if (part_.next < 0) break;
+      part_ = read_part(args_.parts, part_.next);
+      begin_part();
     }
   }
 
@@ -63,7 +58,7 @@ class Loader {
             static_cast<int>(static_cast<unsigned>(token) - page * page_size)};
   }
 
-  __device__ __forceinline__ void load_tiles() {
+  __device__ __forceinline__ void load_part() {
     const int steps = uniform(steps_of<kBlocks>(part_));
     for (int step = 0; step < steps; ++step) {
       if (launch_.boxes_log2 == 0) {
@@ -73,11 +68,12 @@ class Loader {
       }
       place_.advance(L::kTileSlots);
     }
+    give_tile();
   }
 
-  /// Gives the computing warps some slots for the end of the part, and tells the cluster that this
-  /// block can receive what is sent there.
-  __device__ __forceinline__ void give_slots() {
+  /// Gives the computing warps a tile's slots for the end of the part, and tells the cluster that
+  /// this block can receive what is sent there.
+  __device__ __forceinline__ void give_tile() {
     using S = Slices<kDQk, kDV, kBlocks>;
     for (int i = 0; i < L::kTileSlots; ++i) {
       wait_empty(place_.plus(i));
@@ -114,11 +110,6 @@ class Loader {
       for (int i = 0; i < L::kTileSlots; ++i) {
         const Place place = place_.plus(i);
         wait_empty(place);
-        const int number = asked_for_ + i;
-        if (number < L::kSlots && number >= L::kFirstSlots) {
-          const Place landed = place.plus(L::kSlots - L::kFirstSlots);
-          wait(full(landed), landed.parity ^ 1);
-        }
         if (page >= 0) {
           arrive_and_expect(full(place), L::kSlotBytes);
           load_box(slot(place), map_, full(place), first_token, i * L::kSlotColumns, part_.kv_head,
@@ -128,7 +119,6 @@ class Loader {
         }
       }
     }
-    asked_for_ += L::kTileSlots;
     __syncwarp();
   }
 
@@ -186,7 +176,6 @@ class Loader {
   int block_;
   int lane_;
   int batch_ = 0;
-  int asked_for_ = 0;  // slots, since the block began
   Part part_;
   Box now_;
   Box next_;
