@@ -1,5 +1,7 @@
 #pragma once
 
+#include <vector>
+
 #include "core/cost_model.h"
 
 namespace mla {
@@ -14,9 +16,11 @@ struct WaySeconds {
 struct Calibration {
   double flop_per_second = 0;          ///< of one whole rank, for what query rows add to a chunk
   double seconds_per_kv_byte = 0;      ///< what a byte of cache adds, once for all rows
+  double padded_values = 0;            ///< as in CostModel
   double seconds_per_loaded_byte = 0;  ///< of cache that one whole rank reads or generates
   WaySeconds near;                     ///< between ranks of one node
   WaySeconds far;                      ///< between nodes
+  std::vector<double> slowness;        ///< as in CostModel
   int ranks_per_node = 0;              ///< runs of so many ranks share a node; 0: all of them do
 };
 

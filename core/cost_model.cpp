@@ -13,11 +13,12 @@ double CostModel::tile_chunk(const Batch& batch, const Request& request, std::in
                              std::int64_t rows) const {
   const MlaShape& shape = batch.shape;
   const auto tokens = static_cast<double>(tokens_in_chunk(batch, request, chunk));
-  // Scores are computed for whole vectors of rows, values for single rows.
-  constexpr std::int64_t kRowsPerVector = 16;
+  const std::int64_t whole = round_up(rows, kRowsPerVector);
+  const double value_rows =
+      static_cast<double>(rows) + padded_values * static_cast<double>(whole - rows);
   const double flop =
       2 * tokens *
-      static_cast<double>(round_up(rows, kRowsPerVector) * shape.d_qk + rows * shape.d_v);
+      (static_cast<double>(whole * shape.d_qk) + value_rows * static_cast<double>(shape.d_v));
   const double kv_bytes = tokens * static_cast<double>(shape.d_qk * size_of(batch.dtype));
   const auto merged_floats = static_cast<double>(rows * shape.d_v);
   return flop + kv_bytes * flop_per_kv_byte + merged_floats * flop_per_merged_float;

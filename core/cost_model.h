@@ -1,16 +1,24 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "core/batch.h"
 
 namespace mla {
 
+/// Rows that kernels compute scores of together, the missing ones of the last vector too.
+inline constexpr std::int64_t kRowsPerVector = 16;
+
 /// Predicts what work costs a rank, in FLOP-equivalents. Only ratios matter to a plan. The defaults
 /// are those of a rank of one thread; core/calibration.h makes a model of what was measured.
 struct CostModel {
-  double flop_per_loaded_byte = 40;    ///< cost of reading or generating one byte of cache
-  double flop_per_kv_byte = 7;         ///< what one byte of cold cache adds, once for all rows
+  double flop_per_loaded_byte = 40;  ///< cost of reading or generating one byte of cache
+  double flop_per_kv_byte = 7;       ///< what one byte of cold cache adds, once for all rows
+  /// What values count for the rows that a vector of 16 lacks: 0, as if they were not there, to 1,
+  /// as for rows. (Scores are always computed for whole vectors.)
+  double padded_values = 0;
   double flop_per_merged_float = 8;    ///< cost of folding one float of a partial into another
   double flop_per_shared_float = 200;  ///< the same between threads, whose caches it moves between
   double flop_per_wire_byte = 40;      ///< cost of packing, sending and merging one byte
@@ -19,6 +27,11 @@ struct CostModel {
   double flop_per_far_message = 2e6;   ///< flop_per_message between nodes
   int ranks_per_node = 0;              ///< runs of so many ranks share a node; 0: all of them do
   double flop_per_second = 0;          ///< FLOP-equivalents that a rank does; 0: unknown
+  /// How many times as long as others each rank takes to compute; 1 where nothing is said.
+  std::vector<double> slowness;
+
+  /// Of one rank.
+  double slowness_of(std::size_t rank) const { return rank < slowness.size() ? slowness[rank] : 1; }
 
   /// Whether a message between these ranks leaves its node.
   bool is_far(int from, int to) const {

@@ -19,6 +19,19 @@ void fold_partials(std::vector<NodePartial>& nodes, std::int64_t num_chunks) {
   for (int slot = 0; slot < fold.size(); ++slot) nodes[slot].node = fold[slot];
 }
 
+MLA_FOR_EVERY_CPU
+void join_parts(std::vector<NodePartial>& nodes) {
+  std::size_t count = 0;
+  for (const NodePartial& part : nodes) {
+    if (count > 0 && nodes[count - 1].node == part.node) {
+      merge_partials(nodes[count - 1].partial, part.partial);
+    } else {
+      nodes[count++] = part;
+    }
+  }
+  nodes.resize(count);
+}
+
 bool is_root(const std::vector<NodePartial>& nodes, std::int64_t num_chunks) {
   return nodes.size() == 1 && nodes[0].node == TreeNode{root_level(num_chunks), 0};
 }

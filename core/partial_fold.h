@@ -19,6 +19,9 @@ struct NodePartial {
 /// left. Allocates nothing.
 void fold_partials(std::vector<NodePartial>& nodes, std::int64_t num_chunks);
 
+/// Merges neighbours that are parts of one node into the first of them, in their order.
+void join_parts(std::vector<NodePartial>& nodes);
+
 /// True when `nodes` is the root alone, that is, the whole request has been folded.
 bool is_root(const std::vector<NodePartial>& nodes, std::int64_t num_chunks);
 

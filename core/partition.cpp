@@ -16,6 +16,7 @@ namespace {
 
 constexpr double kSnapTolerance = 0.02;  // of one rank's ideal share, to each side
 constexpr std::int64_t kMinHeadsPerOwner = 8;
+constexpr double kTie = 1.03;  // what predictions may differ by and say nothing
 
 /// A place between chunks: before chunk `chunk` of request `request`.
 struct Place {
@@ -137,15 +138,15 @@ void append_pieces(const Batch& batch, Place from, Place to, Range heads,
   }
 }
 
-/// Heads are dealt to `head_slices` groups; each group cuts the chunks of all requests. With h_q
-/// heads for more slices than heads, some slices are empty and their ranks idle.
+/// Heads are dealt to `head_slices` groups; each group cuts the chunks of all requests, in the same
+/// places. With h_q heads for more slices than heads, some slices are empty and their ranks idle.
 Partition grid_partition(const Batch& batch, ShardMode mode, std::int64_t head_slices,
                          std::int64_t kv_slices, const CostModel& cost) {
   Partition partition{.mode = mode, .piece_offsets = {0}, .pieces = {}, .ownerships = {}};
+  const std::int64_t most_heads = ceil_div(batch.shape.h_q, head_slices);
+  const std::vector<Place> cuts = flat_cut(batch, most_heads, kv_slices, cost);
   for (std::int64_t slice = 0; slice < head_slices; ++slice) {
     const Range heads = even_part(batch.shape.h_q, head_slices, slice);
-    const std::vector<Place> cuts =
-        flat_cut(batch, std::max<std::int64_t>(1, heads.size()), kv_slices, cost);
     for (std::int64_t part = 0; part < kv_slices; ++part) {
       append_pieces(batch, cuts[part], cuts[part + 1], heads, partition.pieces);
       partition.piece_offsets.push_back(static_cast<std::int64_t>(partition.pieces.size()));
@@ -268,7 +269,7 @@ Partition fixed_partition(const Batch& batch, ShardMode mode, int ranks, const C
   return partition;
 }
 
-/// Candidates in order of preference: the first of equally fast ones wins.
+/// Candidates in order of preference: the first of those that are about as fast as the best wins.
 std::vector<ShardMode> auto_candidates(int ranks, std::int64_t h_q) {
   std::vector<ShardMode> modes{{.kind = ShardMode::Kind::kBatch}, {.kind = ShardMode::Kind::kKv}};
   for (std::int64_t slices = 2; slices < ranks && slices <= h_q; ++slices) {
@@ -325,18 +326,18 @@ std::string to_string(const ShardMode& mode) {
 
 Partition make_partition(const Batch& batch, ShardMode mode, int ranks, const CostModel& cost) {
   if (mode.kind != ShardMode::Kind::kAuto) return fixed_partition(batch, mode, ranks, cost);
-  Partition best;
-  double best_cost = std::numeric_limits<double>::infinity();
+  std::vector<Partition> partitions;
+  std::vector<double> predicted;
   for (const ShardMode candidate : auto_candidates(ranks, batch.shape.h_q)) {
-    Partition partition = fixed_partition(batch, candidate, ranks, cost);
-    const double predicted =
-        predicted_cost(batch, loads_of(batch, partition, cost, CountPages::kNo), cost).total();
-    if (predicted < best_cost) {
-      best_cost = predicted;
-      best = std::move(partition);
-    }
+    const Partition& partition =
+        partitions.emplace_back(fixed_partition(batch, candidate, ranks, cost));
+    predicted.push_back(
+        predicted_cost(batch, loads_of(batch, partition, cost, CountPages::kNo), cost).total());
   }
-  return best;
+  const double enough = kTie * *std::min_element(predicted.begin(), predicted.end());
+  const auto first = std::find_if(predicted.begin(), predicted.end(),
+                                  [=](double seconds) { return seconds <= enough; });
+  return std::move(partitions[first - predicted.begin()]);
 }
 
 Partition make_partition(const Batch& batch, std::span<const std::int64_t> requests, ShardMode mode,

@@ -15,7 +15,7 @@ namespace mla {
 /// How the work of a batch is dealt out to ranks.
 struct ShardMode {
   enum class Kind : std::uint8_t {
-    kAuto,   ///< whichever of the others is predicted fastest
+    kAuto,   ///< whichever is predicted fastest: the first of kBatch, kKv, kGrid, kHeads within 3 %
     kHeads,  ///< each rank has some heads of every request; the cache is replicated
     kKv,     ///< each rank has one run of the chunks of all requests laid end to end
     kGrid,   ///< `head_slices` groups of heads, each of which cuts the chunks `kv_slices` times

@@ -1,6 +1,8 @@
 #include "dist/calibrate.h"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <memory>
 #include <numeric>
 #include <span>
@@ -10,6 +12,7 @@
 #include "core/chunk_tree.h"
 #include "core/contiguous_view.h"
 #include "core/generator.h"
+#include "core/median.h"
 #include "core/partial.h"
 #include "core/partition.h"
 #include "core/result_builder.h"
@@ -21,20 +24,14 @@ namespace {
 
 constexpr int kRepeats = 7;
 constexpr double kEnoughSeconds = 0.01;  // for one measurement, beside its first run
-constexpr std::int64_t kRowsPerVector = 16;
 constexpr std::int64_t kProbedBytes = 32
                                       << 20;  // of cache, on each rank: more than its caches hold
 constexpr std::int64_t kMostChunks = 4096;
 constexpr double kMostTimesMean =
-    4;  // that rows may add faster than they are computed on the whole
+    4;                            // that rows may add faster than they are computed on the whole
+constexpr double kNoticed = 0.1;  // a smaller difference between ranks may be chance
+constexpr double kMostSlowness = 4;
 constexpr double kSecondsPerReadByte = 0.4e-9;  // a file that lies in memory, read by one thread
-
-double median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 /// Over the ranks that measured something. Collective.
 double median_of_ranks(const Communicator& comm, double mine) {
@@ -153,38 +150,90 @@ class KernelProbe {
   double seconds_per_generated_byte_ = 0;
 };
 
+/// What a backend's kernels take, measured.
+struct KernelSpeed {
+  double flop_per_second = 0;
+  double seconds_per_kv_byte = 0;  // 0: unknown
+  double padded_values = 0;
+  using Seconds = std::array<double, 3>;
+  Seconds seconds{};  // of a chunk of all rows, few and one; 0: not measured
+};
+
 /// What a chunk takes is a straight line over its rows: what streaming the cache takes, and so much
-/// for each row. Two measurements find it. Collective.
+/// for each row. All rows and a vector of them find it; a lone row tells whether those that it
+/// lacks cost as much. @throws what make_decoder throws
+KernelSpeed kernel_speed(const KernelProbe& probe, const MlaShape& shape,
+                         const kernels::Backend& backend, const kernels::DecoderOptions& options) {
+  const std::int64_t all = shape.h_q;
+  const std::int64_t few = std::min(kRowsPerVector, shape.heads_per_kv());
+  const double all_seconds = probe.chunk_seconds(backend, options, all);
+  CostModel cost;
+  KernelSpeed speed{.flop_per_second = probe.chunk_cost(all, cost) / all_seconds};
+  speed.seconds[0] = all_seconds;
+  if (shape.h_kv > 1) return speed;
+  if (few < all) {
+    const double few_seconds = probe.chunk_seconds(backend, options, few);
+    speed.seconds[1] = few_seconds;
+    const CostModel products{.flop_per_kv_byte = 0};
+    const double all_flop = probe.chunk_cost(all, products);
+    const double few_flop = probe.chunk_cost(few, products);
+    const double mean = all_flop / all_seconds;
+    const double seconds = std::max(all_seconds - few_seconds, 1e-9);
+    const double rate = std::clamp((all_flop - few_flop) / seconds, mean, kMostTimesMean * mean);
+    speed.flop_per_second = rate;
+    speed.seconds_per_kv_byte = std::max(0.0, few_seconds - few_flop / rate) / probe.chunk_bytes();
+    cost.flop_per_kv_byte = speed.seconds_per_kv_byte * rate;
+  }
+  if (few == 1) return speed;
+  speed.seconds[2] = probe.chunk_seconds(backend, options, 1);
+  const double lone = speed.seconds[2] * speed.flop_per_second;
+  const double unpadded = probe.chunk_cost(1, cost);
+  cost.padded_values = 1;
+  speed.padded_values =
+      std::clamp((lone - unpadded) / (probe.chunk_cost(1, cost) - unpadded), 0.0, 1.0);
+  return speed;
+}
+
+/// As in CostModel: for each kind of measurement a rank's time over the median rank's, of those the
+/// median, for something may come in between. Of what is slow now some will have passed when the
+/// job runs, so the square root counts. Collective.
+std::vector<double> slowness_of_ranks(const Communicator& comm, const KernelSpeed::Seconds& mine) {
+  const auto all = comm.all_gather(mine);
+  std::vector<std::vector<double>> ratios(all.size());
+  for (std::size_t kind = 0; kind < mine.size(); ++kind) {
+    std::vector<double> times;
+    for (const auto& rank : all) times.push_back(rank[kind]);
+    const double middle = median(times);
+    if (middle <= 0) continue;
+    for (std::size_t r = 0; r < all.size(); ++r) ratios[r].push_back(times[r] / middle);
+  }
+  std::vector<double> slowness;
+  for (std::vector<double>& of_rank : ratios) {
+    const double ratio = median(std::move(of_rank));
+    const bool is_noticed = std::abs(ratio - 1) >= kNoticed;
+    slowness.push_back(is_noticed ? std::sqrt(std::min(ratio, kMostSlowness)) : 1);
+  }
+  return slowness;
+}
+
+/// Collective.
 void measure_computing(const Communicator& comm, const Batch& batch,
                        const kernels::Backend& backend, const kernels::DecoderOptions& options,
                        Calibration& calibration) {
-  const std::int64_t all = batch.shape.h_q;
-  const std::int64_t few = std::min(kRowsPerVector, batch.shape.heads_per_kv());
-  double rate = 0;
-  double kv_byte = 0;
+  KernelSpeed speed;
   double loaded_byte = 0;
   comm.together([&] {
     const KernelProbe probe(batch, options.threads);
-    const double all_seconds = probe.chunk_seconds(backend, options, all);
-    if (few == all || batch.shape.h_kv > 1) {
-      rate = probe.chunk_cost(all, {}) / all_seconds;
-    } else {
-      const double few_seconds = probe.chunk_seconds(backend, options, few);
-      const CostModel products{.flop_per_kv_byte = 0};
-      const double all_flop = probe.chunk_cost(all, products);
-      const double few_flop = probe.chunk_cost(few, products);
-      const double mean = all_flop / all_seconds;
-      const double seconds = std::max(all_seconds - few_seconds, 1e-9);
-      rate = std::clamp((all_flop - few_flop) / seconds, mean, kMostTimesMean * mean);
-      kv_byte = std::max(0.0, few_seconds - few_flop / rate) / probe.chunk_bytes();
-    }
+    speed = kernel_speed(probe, batch.shape, backend, options);
     loaded_byte =
         (batch.kv_cache.kind == TensorSource::Kind::kGenerated ? probe.seconds_per_generated_byte()
                                                                : kSecondsPerReadByte) /
         options.threads;
   });
-  calibration.flop_per_second = median_of_ranks(comm, rate);
-  calibration.seconds_per_kv_byte = median_of_ranks(comm, kv_byte);
+  calibration.flop_per_second = median_of_ranks(comm, speed.flop_per_second);
+  calibration.slowness = slowness_of_ranks(comm, speed.seconds);
+  calibration.seconds_per_kv_byte = median_of_ranks(comm, speed.seconds_per_kv_byte);
+  calibration.padded_values = median(comm.all_gather(speed.padded_values));
   calibration.seconds_per_loaded_byte = median_of_ranks(comm, loaded_byte);
 }
 
@@ -318,7 +367,7 @@ Calibration calibrate(const Communicator& comm, const Batch& batch, const kernel
         calibration.flop_per_second;
     if (seconds >= min_job_seconds) measure_ways(comm, batch.shape.d_v, settings, calibration);
   }
-  return comm.all_gather(calibration).front();
+  return calibration;
 }
 
 }  // namespace mla::dist

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "dist/activity.h"
+#include "dist/packing.h"
 #include "dist/stopwatch.h"
 
 namespace mla::dist {
@@ -38,13 +39,14 @@ Combine::Combine(const Communicator& comm, const Batch& batch, const Partition& 
       batch_(batch),
       partition_(partition),
       settings_(settings),
-      kind_(settings.exchange),
-      held_(batch) {
+      kind_(settings.exchange) {
   reroute();
 }
 
 void Combine::reroute() {
-  Hop direct = direct_hop(batch_, partition_, comm_.rank());
+  if (!is_exact()) runs_.emplace(batch_, partition_);
+  held_.emplace(batch(), runs_.has_value());
+  Hop direct = direct_hop(batch(), partition(), comm_.rank());
   if (direct.idle) {
     stages_.clear();
     return;
@@ -54,7 +56,7 @@ void Combine::reroute() {
     return;
   }
   if (!nodes_) nodes_.emplace(find_nodes());
-  TwoLevelRoute route = two_level_route(batch_, partition_, comm_.rank(), nodes_->node_of_rank);
+  TwoLevelRoute route = two_level_route(batch(), partition(), comm_.rank(), nodes_->node_of_rank);
   if (stages_.empty()) choose_kind(direct, route);
   if (kind_ == ExchangeKind::kP2p) {
     set_stage(std::move(direct), 0, comm_, kind_);
@@ -81,7 +83,7 @@ double Combine::cost_of(const Hop& hop) const {
   const CostModel& cost = settings_.cost;
   const std::vector<int>& nodes = nodes_->node_of_rank;
   for (const Lot& lot : hop.sends) {
-    const auto bytes = static_cast<double>(message_bytes(batch_, WireElement::kFp32, lot.items));
+    const auto bytes = static_cast<double>(message_bytes(batch(), WireElement::kFp32, lot.items));
     if (nodes[lot.peer] == nodes[comm_.rank()]) {
       mine.near += cost.flop_per_message + bytes * cost.flop_per_wire_byte;
     } else {
@@ -105,7 +107,7 @@ void Combine::choose_kind(const Hop& direct, const TwoLevelRoute& route) {
   const std::vector<int> ranks =
       ranks_where(nodes_->node_of_rank, nodes_->node_of_rank[comm_.rank()]);
   const int fits_here = shm_fits(
-      nodes_->mine, parcels_of(batch_, settings_.element, route.within_nodes.receives, ranks));
+      nodes_->mine, parcels_of(batch(), settings_.element, route.within_nodes.receives, ranks));
   const auto fits = comm_.all_gather(fits_here);
   const bool fits_everywhere =
       std::all_of(fits.begin(), fits.end(), [](int fit) { return fit != 0; });
@@ -145,8 +147,8 @@ void Combine::set_stage(Hop hop, int number, const Communicator& comm, ExchangeK
     stage = stages_.insert(stage, Stage{.number = number, .ranks = comm.all_gather(comm_.rank())});
   }
   stage->hop = std::move(hop);
-  const auto sends = parcels_of(batch_, settings_.element, stage->hop.sends, stage->ranks);
-  const auto receives = parcels_of(batch_, settings_.element, stage->hop.receives, stage->ranks);
+  const auto sends = parcels_of(batch(), settings_.element, stage->hop.sends, stage->ranks);
+  const auto receives = parcels_of(batch(), settings_.element, stage->hop.receives, stage->ranks);
   comm_.together([&] {
     if (exists) {
       stage->exchange->resize(sends, receives);
@@ -173,11 +175,16 @@ void Combine::post(std::span<const WorkItem> items, const std::vector<kernels::O
   ++sequence_;
   stage_ = 0;
   for (const kernels::OpenItem& o : open) {
-    const WorkItem& item = items[o.item];
-    for (const OwnedPart& part : owned_parts(batch_, partition_, item)) {
-      std::vector<NodePartial> nodes = o.nodes;
+    kernels::OpenItem whole = o;
+    WorkItem item = items[o.item];
+    if (runs_) {
+      runs_->name_parts(item, whole);
+      item = runs_->item(item);
+    }
+    for (const OwnedPart& part : owned_parts(batch(), partition(), item)) {
+      std::vector<NodePartial> nodes = whole.nodes;
       for (NodePartial& node : nodes) node.partial = rows_of(node.partial, part.rows);
-      held_.add(part.item, nodes);
+      held_->add(part.item, nodes);
     }
   }
   start_stage(settings_.threads);
@@ -187,18 +194,20 @@ void Combine::start_stage(int threads) {
   if (stage_ == stages_.size()) return;
   const Stopwatch watch;
   Stage& stage = stages_[stage_];
+  std::vector<Packing> packings;
+  packings.reserve(stage.hop.sends.size());
   for (std::size_t i = 0; i < stage.hop.sends.size(); ++i) {
     const Lot& lot = stage.hop.sends[i];
-    std::vector<std::vector<NodePartial>> partials;
+    const std::span<std::byte> bytes = stage.exchange->outgoing(i);
+    Packing& packing = packings.emplace_back(
+        Message{batch(), label(stage, comm_.rank(), lot.peer), lot.items, bytes});
     for (const WireItem& item : lot.items) {
-      partials.push_back(held_.take(item.item));
-      stats_.partials_sent += static_cast<std::int64_t>(item.nodes.size());
+      packing.add(held_->take(item.item), runs_.has_value());
+      stats_.partials_sent += std::ssize(item.nodes);
     }
-    const std::span<std::byte> message = stage.exchange->outgoing(i);
-    pack_message(batch_, label(stage, comm_.rank(), lot.peer), lot.items, partials, threads,
-                 message);
-    stats_.bytes_sent += static_cast<std::int64_t>(message.size());
+    stats_.bytes_sent += std::ssize(bytes);
   }
+  pack(packings, runs_.has_value(), threads);
   stage.exchange->post();
   stats_.exchange_seconds += watch.seconds();
 }
@@ -211,7 +220,7 @@ bool Combine::needs_progress() const {
 bool Combine::progress() {
   while (stage_ < stages_.size() && stages_[stage_].exchange->progress()) {
     if (stage_ + 1 == stages_.size()) return true;
-    receive_stage(1);
+    receive_stage();
     fold_stage(1);
     start_stage(1);
   }
@@ -219,25 +228,24 @@ bool Combine::progress() {
 }
 
 /// Takes over what has arrived in the stage under way, and goes on to the next.
-void Combine::receive_stage(int threads) {
+void Combine::receive_stage() {
   const Stopwatch watch;
   Stage& stage = stages_[stage_++];
-  stage.widened.clear();
+  stage.received.clear();
+  stage.received.reserve(stage.hop.receives.size());
   for (std::size_t i = 0; i < stage.hop.receives.size(); ++i) {
     const Lot& lot = stage.hop.receives[i];
-    UnpackedMessage unpacked = unpack_message(batch_, label(stage, lot.peer, comm_.rank()),
-                                              lot.items, threads, stage.exchange->incoming(i));
-    for (std::size_t k = 0; k < lot.items.size(); ++k) {
-      held_.add(lot.items[k].item, unpacked.partials[k]);
-    }
-    stage.widened.push_back(std::move(unpacked.widened));
+    const Message& message = stage.received.emplace_back(
+        batch(), label(stage, lot.peer, comm_.rank()), lot.items, stage.exchange->incoming(i));
+    message.check_header();
+    for (std::size_t k = 0; k < lot.items.size(); ++k) held_->add(message, k);
   }
   stats_.exchange_seconds += watch.seconds();
 }
 
 void Combine::fold_stage(int threads) {
   const Stopwatch watch;
-  held_.fold(threads);
+  held_->fold(threads);
   stats_.merge_seconds += watch.seconds();
 }
 
@@ -250,14 +258,14 @@ void Combine::finish(ResultSink& results) {
       stages_[stage_].exchange->wait();
     }
     stats_.wait_seconds += watch.seconds();
-    receive_stage(settings_.threads);
+    receive_stage();
     if (stage_ == stages_.size()) break;
     fold_stage(settings_.threads);
     start_stage(settings_.threads);
   }
   enter(Phase::kMerge);
   const Stopwatch merge_watch;
-  held_.finish(settings_.threads, results);
+  held_->finish(settings_.threads, results);
   stats_.merge_seconds += merge_watch.seconds();
   for (Stage& stage : stages_) stage.exchange->release();
 }

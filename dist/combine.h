@@ -15,6 +15,7 @@
 #include "dist/exchange.h"
 #include "dist/held_partials.h"
 #include "dist/route.h"
+#include "dist/runs.h"
 #include "dist/wire.h"
 #include "kernels/node_decoder.h"
 
@@ -22,9 +23,9 @@ namespace mla::dist {
 
 /// What an exchange took and moved, as seen by one rank.
 struct CombineStats {
-  double exchange_seconds = 0;  ///< packing, sending, checking
+  double exchange_seconds = 0;  ///< packing, sending
   double wait_seconds = 0;      ///< for other ranks that were not ready yet
-  double merge_seconds = 0;
+  double merge_seconds = 0;     ///< and checking
   std::int64_t partials_sent = 0;
   std::int64_t bytes_sent = 0;
 };
@@ -32,6 +33,7 @@ struct CombineStats {
 /// How partials are combined.
 struct CombineSettings {
   ExchangeKind exchange = ExchangeKind::kAuto;
+  /// Partials other than of fp32 are those of whole runs: as exact as they can be for their bytes.
   WireElement element = WireElement::kFp32;
   int threads = 1;
   /// For tests and experiments: takes runs of so many ranks for nodes. 0: the nodes as they are.
@@ -41,8 +43,9 @@ struct CombineSettings {
 };
 
 /// Brings the partials of shared requests to their owners and merges them along the canonical tree.
-/// May be used again and again: post(), then finish(). One thread at a time may
-/// use it. The bytes of the results depend neither on the partition nor on the kind of exchange.
+/// May be used again and again: post(), then finish(). One thread at a time may use it. With fp32
+/// on the wire the bytes of the results depend neither on the partition nor on the kind of
+/// exchange; else a rank first merges all that it has of a request, and they depend on both.
 class Combine {
  public:
   /// Collective; all arguments are the same on all ranks and outlive the object.
@@ -83,7 +86,7 @@ class Combine {
     int number = 0;
     std::vector<int> ranks;
     std::unique_ptr<Exchange> exchange;
-    std::vector<AlignedBuffer<float>> widened;
+    std::vector<Message> received;
   };
   /// The node of each rank, and those of this one's.
   struct Nodes {
@@ -94,11 +97,16 @@ class Combine {
   Nodes find_nodes() const;
   double cost_of(const Hop& hop) const;
   bool two_levels_pay(const Hop& direct, const TwoLevelRoute& route) const;
+  bool is_exact() const { return settings_.element == WireElement::kFp32; }
+  /// What the partials that travel are of.
+  const Batch& batch() const { return runs_ ? runs_->batch() : batch_; }
+  const Partition& partition() const { return runs_ ? runs_->partition() : partition_; }
+
   void choose_kind(const Hop& direct, const TwoLevelRoute& route);
   void set_stage(Hop hop, int number, const Communicator& comm, ExchangeKind kind);
   MessageLabel label(const Stage& stage, int from, int to) const;
   void start_stage(int threads);
-  void receive_stage(int threads);
+  void receive_stage();
   void fold_stage(int threads);
 
   const Communicator& comm_;
@@ -106,11 +114,12 @@ class Combine {
   const Partition& partition_;
   CombineSettings settings_;
   ExchangeKind kind_;  ///< kAuto until something travels
+  std::optional<Runs> runs_;
   std::optional<Nodes> nodes_;
   std::vector<Stage> stages_;
   std::size_t stage_ = 0;  ///< the one under way; stages_.size(): all is here
   std::uint64_t sequence_ = 0;
-  HeldPartials held_;
+  std::optional<HeldPartials> held_;
   CombineStats stats_;
 };
 

@@ -7,26 +7,67 @@
 #include "core/error.h"
 
 namespace mla::dist {
-namespace {
 
-constexpr std::int64_t kRowsPerTask = 8;  // 16 KiB of each partial
+/// Folds blocks of rows, one after the other, in memory that it keeps. One for each thread.
+class HeldPartials::Folder {
+ public:
+  Folder(const HeldPartials& all, ResultSink* results) : all_(all), results_(results) {}
 
-void sort_by_chunks(std::vector<NodePartial>& nodes, std::int64_t num_chunks) {
-  std::sort(nodes.begin(), nodes.end(), [=](const NodePartial& a, const NodePartial& b) {
-    return chunks_of(a.node, num_chunks).begin < chunks_of(b.node, num_chunks).begin;
-  });
-}
+  /// Empty if all records were sound; else the rows are left as they are.
+  std::optional<Fault> fold(const Held& held, std::int64_t block) {
+    const Range rows = rows_of_block(block, held.item.rows.size());
+    reserve(held, rows.size());
+    nodes_.clear();
+    for (const Node& node : held.nodes) {
+      const PartialView here = node.value.partial;
+      const PartialView view = here.o == nullptr ? here : rows_of(here, rows);
+      if (node.message == nullptr) {
+        nodes_.push_back({node.value.node, view});
+        continue;
+      }
+      const Message::Place place{node.item, block, node.index};
+      if (!node.message->is_sound(place)) return Fault{node.message, place};
+      nodes_.push_back({node.value.node, node.message->open(place, room_for(node, view, rows))});
+    }
+    const std::int64_t num_chunks = all_.num_chunks(held.item);
+    if (all_.in_parts_) join_parts(nodes_);
+    fold_partials(nodes_, num_chunks);
+    if (results_ != nullptr && is_root(nodes_, num_chunks)) {
+      WorkItem item = held.item;
+      item.rows = {held.item.rows.begin + rows.begin, held.item.rows.begin + rows.end};
+      results_->finish(item, nodes_[0].partial);
+    }
+    return {};
+  }
 
-/// The nodes that folding `nodes` leaves, each with the memory that its value lies in.
-std::vector<NodePartial> after_fold(std::vector<NodePartial> nodes, std::int64_t num_chunks) {
-  const std::int64_t rows = nodes[0].partial.rows;
-  for (NodePartial& node : nodes) node.partial.rows = 0;  // nothing is merged
-  fold_partials(nodes, num_chunks);
-  for (NodePartial& node : nodes) node.partial.rows = rows;
-  return nodes;
-}
+ private:
+  std::int64_t floats(std::int64_t rows) const {
+    return partial_floats(rows, all_.batch_.shape.d_v);
+  }
 
-}  // namespace
+  void reserve(const Held& held, std::int64_t rows) {
+    used_ = 0;
+    const auto size = static_cast<std::size_t>(std::ssize(held.nodes) * floats(rows));
+    const bool needed = std::any_of(held.nodes.begin(), held.nodes.end(), [](const Node& node) {
+      return node.message != nullptr && node.message->element() != WireElement::kFp32;
+    });
+    if (needed && room_.size() < size) room_ = AlignedBuffer<float>(size);
+  }
+
+  /// Where to open a node: where its value belongs, if it has a place; fp32 where it lies.
+  PartialView room_for(const Node& node, const PartialView& place, Range rows) {
+    if (place.o != nullptr || node.message->element() == WireElement::kFp32) return place;
+    float* const at = room_.data() + used_;
+    used_ += floats(rows.size());
+    return partial_at(at, rows.size(), all_.batch_.shape.d_v);
+  }
+
+  const HeldPartials& all_;
+  ResultSink* results_;
+  std::vector<NodePartial> nodes_;
+  AlignedBuffer<float> room_;
+  std::int64_t used_ = 0;  // floats of it
+};
 
 std::int64_t HeldPartials::num_chunks(const WorkItem& item) const {
   return batch_.num_chunks(batch_.requests[item.request]);
@@ -34,62 +75,103 @@ std::int64_t HeldPartials::num_chunks(const WorkItem& item) const {
 
 void HeldPartials::add(const WorkItem& item, std::span<const NodePartial> nodes) {
   Held& held = held_.try_emplace(ItemKey(item), Held{item, {}}).first->second;
-  held.nodes.insert(held.nodes.end(), nodes.begin(), nodes.end());
+  for (const NodePartial& node : nodes) held.nodes.push_back({.value = node});
+}
+
+void HeldPartials::add(const Message& message, std::size_t item) {
+  const WireItem& wire = message.items()[item];
+  Held& held = held_.try_emplace(ItemKey(wire.item), Held{wire.item, {}}).first->second;
+  for (std::size_t n = 0; n < wire.nodes.size(); ++n) {
+    held.nodes.push_back(
+        {.value = {wire.nodes[n], {}}, .message = &message, .item = item, .index = n});
+  }
 }
 
 std::vector<NodePartial> HeldPartials::take(const WorkItem& item) {
-  auto held = held_.extract(ItemKey(item));
-  if (held.empty()) return {};
-  return std::move(held.mapped().nodes);
+  std::vector<NodePartial> nodes;
+  const auto held = held_.extract(ItemKey(item));
+  if (held.empty()) return nodes;
+  for (const Node& node : held.mapped().nodes) nodes.push_back(node.value);
+  return nodes;
 }
 
-/// Merges some rows, counted from 0, of all nodes; with `results` it finishes them, too.
-void HeldPartials::fold_rows(const Held& held, Range rows, ResultSink* results) const {
-  std::vector<NodePartial> nodes;
-  for (const NodePartial& node : held.nodes) {
-    nodes.push_back({node.node, rows_of(node.partial, rows)});
+/// Gives the nodes that lie in messages memory to be opened in.
+void HeldPartials::make_room() {
+  const std::int64_t d_v = batch_.shape.d_v;
+  for (auto& [key, held] : held_) {
+    const std::int64_t rows = held.item.rows.size();
+    for (Node& node : held.nodes) {
+      if (node.message == nullptr) continue;
+      const auto floats = static_cast<std::size_t>(partial_floats(rows, d_v));
+      node.value.partial = partial_at(rooms_.emplace_back(floats).data(), rows, d_v);
+    }
   }
+}
+
+/// Leaves the nodes that folding their values leaves.
+void HeldPartials::fold_nodes(Held& held) const {
+  std::vector<NodePartial> nodes;
+  for (const Node& node : held.nodes) {
+    nodes.push_back(node.value);
+    nodes.back().partial.rows = 0;  // nothing is merged
+  }
+  if (in_parts_) join_parts(nodes);
   fold_partials(nodes, num_chunks(held.item));
-  if (results == nullptr || !is_root(nodes, num_chunks(held.item))) return;
-  WorkItem item = held.item;
-  item.rows = {held.item.rows.begin + rows.begin, held.item.rows.begin + rows.end};
-  results->finish(item, nodes[0].partial);
+  held.nodes.clear();
+  for (NodePartial& node : nodes) {
+    node.partial.rows = held.item.rows.size();
+    held.nodes.push_back({.value = node});
+  }
 }
 
 void HeldPartials::fold_all(int threads, ResultSink* results) {
   struct Task {
     const Held* held = nullptr;
-    Range rows;
+    std::int64_t block = 0;
   };
   std::vector<Task> tasks;
   for (auto& [key, held] : held_) {
-    sort_by_chunks(held.nodes, num_chunks(held.item));
-    const std::int64_t rows = held.item.rows.size();
-    for (std::int64_t row = 0; row < rows; row += kRowsPerTask) {
-      tasks.push_back({&held, {row, std::min(rows, row + kRowsPerTask)}});
-    }
+    const std::int64_t chunks = num_chunks(held.item);
+    std::sort(held.nodes.begin(), held.nodes.end(), [=](const Node& a, const Node& b) {
+      return chunks_of(a.value.node, chunks).begin < chunks_of(b.value.node, chunks).begin;
+    });
+    const std::int64_t blocks = count_blocks(held.item.rows.size());
+    for (std::int64_t block = 0; block < blocks; ++block) tasks.push_back({&held, block});
   }
   const auto count = static_cast<std::int64_t>(tasks.size());
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
-  for (std::int64_t t = 0; t < count; ++t) fold_rows(*tasks[t].held, tasks[t].rows, results);
-  for (auto& [key, held] : held_) {
-    held.nodes = after_fold(std::move(held.nodes), num_chunks(held.item));
+  std::optional<Fault> first_fault;
+#pragma omp parallel num_threads(threads) if (threads > 1)
+  {
+    Folder folder(*this, results);
+#pragma omp for schedule(dynamic, 1)
+    for (std::int64_t t = 0; t < count; ++t) {
+      const auto fault = folder.fold(*tasks[t].held, tasks[t].block);
+      if (!fault) continue;
+#pragma omp critical
+      first_fault = fault;
+    }
   }
+  if (first_fault) first_fault->message->refuse(first_fault->place);
+  for (auto& [key, held] : held_) fold_nodes(held);
 }
 
 void HeldPartials::fold(int threads) {
+  make_room();
   fold_all(threads, nullptr);
 }
 
 void HeldPartials::finish(int threads, ResultSink& results) {
   fold_all(threads, &results);
   for (const auto& [key, held] : held_) {
-    if (!is_root(held.nodes, num_chunks(held.item))) {
+    const bool is_whole =
+        held.nodes.size() == 1 && is_root({held.nodes.front().value}, num_chunks(held.item));
+    if (!is_whole) {
       throw MpiError("combine", "the partials of request " + std::to_string(key.request) +
                                     " do not cover each of its chunks once");
     }
   }
   held_.clear();
+  rooms_.clear();
 }
 
 }  // namespace mla::dist

@@ -1,7 +1,6 @@
 #include "dist/wire.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <string>
 
@@ -17,14 +16,14 @@ namespace {
 constexpr std::int64_t kRecordLine = 64;
 
 struct MessageHeader {
-  char magic[8] = {'M', 'L', 'A', 'P', 'A', 'R', 'T', '2'};
+  char magic[8] = {'M', 'L', 'A', 'P', 'A', 'R', 'T', '3'};
   std::uint32_t element_bytes = 4;
   std::uint32_t exponent_base = 2;  // m is a base-2 logarithm
   std::int32_t from = 0;
   std::int32_t to = 0;
   std::int64_t hop = 0;
   std::uint64_t sequence = 0;
-  std::int64_t nodes = 0;
+  std::int64_t records = 0;
   std::int64_t bytes = 0;
   std::int64_t reserved = 0;
 
@@ -50,22 +49,11 @@ struct NodeHeader {
 };
 static_assert(sizeof(NodeHeader) == kRecordLine);
 
-/// One record of a message.
-struct Record {
-  const WireItem* item = nullptr;
-  std::size_t item_index = 0;
-  std::size_t node_index = 0;
-  std::int64_t offset = 0;  // bytes into the message
-
-  TreeNode node() const { return item->nodes[node_index]; }
-  std::int64_t rows() const { return item->item.rows.size(); }
-};
-
 /// Sizes of the parts of a record.
 class RecordLayout {
  public:
-  RecordLayout(const Batch& batch, WireElement element)
-      : d_v_(batch.shape.d_v), element_bytes_(static_cast<std::int64_t>(element)) {}
+  RecordLayout(std::int64_t d_v, WireElement element)
+      : d_v_(d_v), element_bytes_(static_cast<std::int64_t>(element)) {}
 
   std::int64_t sums_bytes(std::int64_t rows) const { return 2 * rows * 4; }
   std::int64_t o_bytes(std::int64_t rows) const { return rows * d_v_ * element_bytes_; }
@@ -73,40 +61,38 @@ class RecordLayout {
     return round_up(sums_bytes(rows) + o_bytes(rows), kRecordLine);
   }
   std::int64_t bytes(std::int64_t rows) const { return kRecordLine + payload_bytes(rows); }
+  /// Of all records of an item.
+  std::int64_t bytes(const WireItem& item) const {
+    const std::int64_t rows = item.item.rows.size();
+    const std::int64_t full = rows / kRowsPerRecord;
+    const std::int64_t rest = rows % kRowsPerRecord;
+    const std::int64_t each = full * bytes(kRowsPerRecord) + (rest > 0 ? bytes(rest) : 0);
+    return each * std::ssize(item.nodes);
+  }
 
  private:
   std::int64_t d_v_;
   std::int64_t element_bytes_;
 };
 
-std::vector<Record> records_of(const RecordLayout& layout, std::span<const WireItem> items) {
-  std::vector<Record> records;
-  std::int64_t offset = sizeof(MessageHeader);
-  for (std::size_t i = 0; i < items.size(); ++i) {
-    for (std::size_t n = 0; n < items[i].nodes.size(); ++n) {
-      records.push_back({&items[i], i, n, offset});
-      offset += layout.bytes(items[i].item.rows.size());
-    }
-  }
-  return records;
-}
-
-MessageHeader header_of(const MessageLabel& label, std::size_t nodes, std::size_t bytes) {
+MessageHeader header_of(const MessageLabel& label, std::int64_t records, std::size_t bytes) {
   MessageHeader header;
   header.element_bytes = static_cast<std::uint32_t>(label.element);
   header.from = label.from;
   header.to = label.to;
   header.hop = label.hop;
   header.sequence = label.sequence;
-  header.nodes = static_cast<std::int64_t>(nodes);
+  header.records = records;
   header.bytes = static_cast<std::int64_t>(bytes);
   return header;
 }
 
-NodePlace place_of(const Record& record) {
-  const WorkItem& item = record.item->item;
-  return {item.request,        item.heads,          item.rows,
-          record.node().index, record.node().level, static_cast<std::int32_t>(item.kv_head)};
+NodePlace node_place(const WireItem& item, const Message::Place& place) {
+  const Range rows = rows_of_block(place.block, item.item.rows.size());
+  const std::int64_t first = item.item.rows.begin;
+  const TreeNode node = item.nodes[place.node];
+  return {item.item.request, item.item.heads, {first + rows.begin, first + rows.end},
+          node.index,        node.level,      static_cast<std::int32_t>(item.item.kv_head)};
 }
 
 std::uint64_t checksum_of(const std::byte* payload, std::int64_t bytes) {
@@ -123,142 +109,111 @@ void widen(const std::uint16_t* from, std::int64_t count, float* to) {
   for (std::int64_t i = 0; i < count; ++i) to[i] = to_float(Bf16{from[i]});
 }
 
-void pack_record(const RecordLayout& layout, WireElement element, const Record& record,
-                 const PartialView& partial, std::byte* at) {
-  const std::int64_t rows = record.rows();
-  std::byte* const payload = at + kRecordLine;
+}  // namespace
+
+std::int64_t message_bytes(const Batch& batch, WireElement element,
+                           std::span<const WireItem> items) {
+  const RecordLayout layout(batch.shape.d_v, element);
+  std::int64_t bytes = sizeof(MessageHeader);
+  for (const WireItem& item : items) bytes += layout.bytes(item);
+  return bytes;
+}
+
+Message::Message(const Batch& batch, const MessageLabel& label, std::span<const WireItem> items,
+                 std::span<std::byte> bytes)
+    : d_v_(batch.shape.d_v), label_(label), items_(items), bytes_(bytes) {
+  const RecordLayout layout(d_v_, label.element);
+  item_offsets_.reserve(items.size() + 1);
+  item_offsets_.push_back(sizeof(MessageHeader));
+  for (const WireItem& item : items) {
+    item_offsets_.push_back(item_offsets_.back() + layout.bytes(item));
+    records_ += count_blocks(item.item.rows.size()) * std::ssize(item.nodes);
+  }
+}
+
+void Message::write_header() {
+  const MessageHeader header = header_of(label_, records_, bytes_.size());
+  std::memcpy(bytes_.data(), &header, sizeof header);
+}
+
+void Message::check_header() const {
+  MessageHeader header;
+  std::memcpy(&header, bytes_.data(), sizeof header);
+  if (header != header_of(label_, records_, bytes_.size())) broken("has a wrong header");
+}
+
+std::int64_t Message::rows_at(Place place) const {
+  return rows_of_block(place.block, items_[place.item].item.rows.size()).size();
+}
+
+std::byte* Message::at(Place place) const {
+  const RecordLayout layout(d_v_, label_.element);
+  const std::int64_t blocks_before =
+      place.block * std::ssize(items_[place.item].nodes) * layout.bytes(kRowsPerRecord);
+  return bytes_.data() + item_offsets_[place.item] + blocks_before +
+         static_cast<std::int64_t>(place.node) * layout.bytes(rows_at(place));
+}
+
+void Message::write(Place place, const PartialView& partial) {
+  const RecordLayout layout(d_v_, label_.element);
+  const std::int64_t rows = partial.rows;
+  std::byte* const record = at(place);
+  std::byte* const payload = record + kRecordLine;
   std::memcpy(payload, partial.m_log2, rows * 4);
   std::memcpy(payload + rows * 4, partial.l, rows * 4);
   std::byte* const o = payload + layout.sums_bytes(rows);
-  if (element == WireElement::kFp32) {
+  if (label_.element == WireElement::kFp32) {
     std::memcpy(o, partial.o, layout.o_bytes(rows));
   } else {
-    narrow(partial.o, rows * partial.d_v, reinterpret_cast<std::uint16_t*>(o));
+    narrow(partial.o, rows * d_v_, reinterpret_cast<std::uint16_t*>(o));
   }
-  std::byte* const end = o + layout.o_bytes(rows);
-  std::fill(end, payload + layout.payload_bytes(rows), std::byte{0});
-  const NodeHeader header{place_of(record), checksum_of(payload, layout.payload_bytes(rows))};
-  std::memcpy(at, &header, sizeof header);
+  std::fill(o + layout.o_bytes(rows), payload + layout.payload_bytes(rows), std::byte{0});
+  const NodeHeader header{node_place(items_[place.item], place),
+                          checksum_of(payload, layout.payload_bytes(rows))};
+  std::memcpy(record, &header, sizeof header);
 }
 
-/// Empty if the record at `at` is whole and in its place, else what is wrong.
-std::string fault_of(const RecordLayout& layout, const Record& record, const std::byte* at) {
+PartialView Message::open(Place place, const PartialView& room) const {
+  const RecordLayout layout(d_v_, label_.element);
+  const std::int64_t rows = rows_at(place);
+  std::byte* const payload = at(place) + kRecordLine;
+  std::byte* const o = payload + layout.sums_bytes(rows);
+  auto* const sums = reinterpret_cast<float*>(payload);
+  if (room.o == nullptr) return {sums, sums + rows, reinterpret_cast<float*>(o), rows, d_v_};
+  std::memcpy(room.m_log2, sums, rows * 4);
+  std::memcpy(room.l, sums + rows, rows * 4);
+  if (label_.element == WireElement::kFp32) {
+    std::memcpy(room.o, o, layout.o_bytes(rows));
+  } else {
+    widen(reinterpret_cast<const std::uint16_t*>(o), rows * d_v_, room.o);
+  }
+  return room;
+}
+
+/// Empty if the record is whole and in its place, else what is wrong.
+std::string Message::fault_of(Place place) const {
+  const std::byte* const record = at(place);
   NodeHeader header;
-  std::memcpy(&header, at, sizeof header);
-  const NodePlace expected = place_of(record);
+  std::memcpy(&header, record, sizeof header);
+  const NodePlace expected = node_place(items_[place.item], place);
   if (header.place != expected) {
     return "holds a node of request " + std::to_string(header.place.request) +
            " where one of request " + std::to_string(expected.request) + " belongs";
   }
-  if (header.checksum != checksum_of(at + kRecordLine, layout.payload_bytes(record.rows()))) {
+  const RecordLayout layout(d_v_, label_.element);
+  if (header.checksum != checksum_of(record + kRecordLine, layout.payload_bytes(rows_at(place)))) {
     return "was damaged: wrong checksum of a node of request " + std::to_string(expected.request);
   }
   return {};
 }
 
-PartialView widened_record(const RecordLayout& layout, const Record& record, std::int64_t d_v,
-                           const std::byte* at, float* to) {
-  const std::int64_t rows = record.rows();
-  const PartialView partial = partial_at(to, rows, d_v);
-  const std::byte* const payload = at + kRecordLine;
-  std::memcpy(partial.m_log2, payload, rows * 4);
-  std::memcpy(partial.l, payload + rows * 4, rows * 4);
-  widen(reinterpret_cast<const std::uint16_t*>(payload + layout.sums_bytes(rows)), rows * d_v,
-        partial.o);
-  return partial;
+void Message::refuse(Place place) const {
+  broken(fault_of(place));
 }
 
-PartialView view_of_record(const RecordLayout& layout, const Record& record, std::int64_t d_v,
-                           std::byte* at) {
-  const std::int64_t rows = record.rows();
-  auto* const sums = reinterpret_cast<float*>(at + kRecordLine);
-  auto* const o = reinterpret_cast<float*>(at + kRecordLine + layout.sums_bytes(rows));
-  return {sums, sums + rows, o, rows, d_v};
-}
-
-[[noreturn]] void broken(int peer, const std::string& what) {
-  throw MpiError("exchange", "the message of rank " + std::to_string(peer) + " " + what +
+void Message::broken(const std::string& what) const {
+  throw MpiError("exchange", "the message of rank " + std::to_string(label_.from) + " " + what +
                                  "; expected what the partition says");
-}
-
-void check_nodes(const WireItem& item, const std::vector<NodePartial>& partials) {
-  const bool same =
-      std::equal(item.nodes.begin(), item.nodes.end(), partials.begin(), partials.end(),
-                 [](TreeNode node, const NodePartial& partial) { return node == partial.node; });
-  if (!same) {
-    throw MpiError("exchange", "the partials of request " + std::to_string(item.item.request) +
-                                   " at hand are not those of the partition");
-  }
-}
-
-}  // namespace
-
-std::int64_t message_bytes(const Batch& batch, WireElement element,
-                           std::span<const WireItem> items) {
-  const RecordLayout layout(batch, element);
-  std::int64_t bytes = sizeof(MessageHeader);
-  for (const WireItem& item : items) {
-    bytes += static_cast<std::int64_t>(item.nodes.size()) * layout.bytes(item.item.rows.size());
-  }
-  return bytes;
-}
-
-void pack_message(const Batch& batch, const MessageLabel& label, std::span<const WireItem> items,
-                  std::span<const std::vector<NodePartial>> partials, int threads,
-                  std::span<std::byte> message) {
-  for (std::size_t i = 0; i < items.size(); ++i) check_nodes(items[i], partials[i]);
-  const RecordLayout layout(batch, label.element);
-  const std::vector<Record> records = records_of(layout, items);
-  const MessageHeader header = header_of(label, records.size(), message.size());
-  std::memcpy(message.data(), &header, sizeof header);
-  const auto count = static_cast<std::int64_t>(records.size());
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
-  for (std::int64_t r = 0; r < count; ++r) {
-    const Record& record = records[r];
-    pack_record(layout, label.element, record,
-                partials[record.item_index][record.node_index].partial,
-                message.data() + record.offset);
-  }
-}
-
-UnpackedMessage unpack_message(const Batch& batch, const MessageLabel& label,
-                               std::span<const WireItem> items, int threads,
-                               std::span<std::byte> message) {
-  const RecordLayout layout(batch, label.element);
-  const std::vector<Record> records = records_of(layout, items);
-  MessageHeader header;
-  std::memcpy(&header, message.data(), sizeof header);
-  if (header != header_of(label, records.size(), message.size())) {
-    broken(label.from, "has a wrong header");
-  }
-  const std::int64_t d_v = batch.shape.d_v;
-  UnpackedMessage unpacked;
-  std::vector<std::int64_t> float_offsets{0};
-  for (const WireItem& item : items) unpacked.partials.emplace_back(item.nodes.size());
-  if (label.element != WireElement::kFp32) {
-    for (const Record& record : records) {
-      float_offsets.push_back(float_offsets.back() + partial_floats(record.rows(), d_v));
-    }
-    unpacked.widened = AlignedBuffer<float>(static_cast<std::size_t>(float_offsets.back()));
-  }
-  const auto count = static_cast<std::int64_t>(records.size());
-  std::atomic<std::int64_t> first_fault{count};
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
-  for (std::int64_t r = 0; r < count; ++r) {
-    const Record& record = records[r];
-    std::byte* const at = message.data() + record.offset;
-    if (!fault_of(layout, record, at).empty()) first_fault = r;
-    unpacked.partials[record.item_index][record.node_index] = {
-        record.node(),
-        label.element == WireElement::kFp32
-            ? view_of_record(layout, record, d_v, at)
-            : widened_record(layout, record, d_v, at, unpacked.widened.data() + float_offsets[r])};
-  }
-  if (first_fault < count) {
-    const Record& record = records[first_fault];
-    broken(label.from, fault_of(layout, record, message.data() + record.offset));
-  }
-  return unpacked;
 }
 
 }  // namespace mla::dist

@@ -1,12 +1,12 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <string_view>
+#include <string>
 #include <vector>
 
-#include "core/aligned_buffer.h"
 #include "core/batch.h"
 #include "core/partial_fold.h"
 #include "dist/route.h"
@@ -28,30 +28,70 @@ struct MessageLabel {
   WireElement element = WireElement::kFp32;
 };
 
+/// Rows of one record. Whoever packs, checks or merges a record has it in the nearest cache from
+/// the first to the last: 16 KiB where values have 512 elements.
+inline constexpr std::int64_t kRowsPerRecord = 8;
+
+/// The blocks of rows, counted from 0, that the records of an item of `rows` rows have.
+inline std::int64_t count_blocks(std::int64_t rows) {
+  return ceil_div(rows, kRowsPerRecord);
+}
+inline Range rows_of_block(std::int64_t block, std::int64_t rows) {
+  return {block * kRowsPerRecord, std::min(rows, (block + 1) * kRowsPerRecord)};
+}
+
 /// Bytes of the message that carries `items`, a multiple of 64.
-///
-/// A message is a header (magic, element size, base of the exponentials (2), label, number of
-/// nodes, bytes) and one record for each node: its place in the batch and an XXH3 of what follows,
-/// then m[rows], l[rows], o[rows, d_v], zeros up to a multiple of 64 bytes.
 std::int64_t message_bytes(const Batch& batch, WireElement element,
                            std::span<const WireItem> items);
 
-/// Writes the message of `items` to `message`, on `threads` threads; `partials[i]` are the nodes of
-/// `items[i]`. @throws MpiError if they are others than `items` says.
-void pack_message(const Batch& batch, const MessageLabel& label, std::span<const WireItem> items,
-                  std::span<const std::vector<NodePartial>> partials, int threads,
-                  std::span<std::byte> message);
+/// A message, as either end sees it: a header (magic, element size, base of the exponentials (2),
+/// label, number of records, bytes), then for each item, block of rows and node a record: its place
+/// in the batch and an XXH3 of what follows, then m[rows], l[rows], o[rows, d_v], zeros up to a
+/// multiple of 64 bytes. Different records may be written or opened by different threads.
+class Message {
+ public:
+  /// The message of `items` in `bytes`, message_bytes(...) of them, aligned to 64. The items and
+  /// the bytes must outlive it.
+  Message(const Batch& batch, const MessageLabel& label, std::span<const WireItem> items,
+          std::span<std::byte> bytes);
 
-/// The partials in a message, by item as in `items`.
-struct UnpackedMessage {
-  std::vector<std::vector<NodePartial>> partials;
-  AlignedBuffer<float> widened;  ///< where they lie, if the message is not of fp32
+  std::span<const WireItem> items() const { return items_; }
+  WireElement element() const { return label_.element; }
+
+  /// Which record: of which item, block of its rows, and node, each counted from 0.
+  struct Place {
+    std::size_t item = 0;
+    std::int64_t block = 0;
+    std::size_t node = 0;
+  };
+
+  void write_header();
+  /// Writes a record; `partial` has the rows of the block.
+  void write(Place place, const PartialView& partial);
+
+  /// @throws MpiError if the header is not what the label and the items say
+  void check_header() const;
+  /// Whether the record is whole and in its place.
+  bool is_sound(Place place) const { return fault_of(place).empty(); }
+  /// A sound record: in `room`, if that has memory, which has the rows of the block; else where it
+  /// lies, which needs fp32.
+  PartialView open(Place place, const PartialView& room) const;
+
+  /// @throws MpiError that says what is wrong with a record that is not sound
+  [[noreturn]] void refuse(Place place) const;
+
+ private:
+  std::byte* at(Place place) const;
+  std::int64_t rows_at(Place place) const;
+  std::string fault_of(Place place) const;
+  [[noreturn]] void broken(const std::string& what) const;
+
+  std::int64_t d_v_;
+  MessageLabel label_;
+  std::span<const WireItem> items_;
+  std::span<std::byte> bytes_;
+  std::vector<std::int64_t> item_offsets_;  // [items + 1], bytes
+  std::int64_t records_ = 0;
 };
-
-/// Checks and opens a message on `threads` threads; partials of fp32 stay in the message.
-/// @throws MpiError if it is not what the label and the items say, or was damaged.
-UnpackedMessage unpack_message(const Batch& batch, const MessageLabel& label,
-                               std::span<const WireItem> items, int threads,
-                               std::span<std::byte> message);
 
 }  // namespace mla::dist

@@ -31,8 +31,8 @@ Command add_decode(CLI::App& app) {
       ->envname("MESHMLA_FORMAT");
   cmd->add_option(
          "--combine", options->combine,
-         "exact: the same bits for any ranks and batch; fast: partials travel as bf16, and "
-         "GPUs cut keys as it suits the batch, the same bits for the same job")
+         "exact: the same bits for any ranks and batch; fast: a rank sends one partial of bf16 "
+         "for a request, and GPUs cut keys as it suits the batch, the same bits for the same job")
       ->check(CLI::IsMember({"exact", "fast"}))
       ->capture_default_str();
   cmd->add_option("--exchange", options->exchange,

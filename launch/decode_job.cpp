@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include <malloc.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
 
@@ -29,6 +30,7 @@ namespace mla::launch {
 namespace {
 
 constexpr double kMinCalibratedSeconds = 1;  // of a job whose messages are worth measuring
+constexpr int kMappedBytes = 1 << 20;        // larger blocks go back to the system when freed
 
 std::int64_t peak_rss_bytes() {
   rusage usage{};
@@ -82,6 +84,11 @@ void print_expected(const DecodeContext& context, std::span<const std::int64_t> 
 }  // namespace
 
 ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options) {
+#ifdef __GLIBC__
+  // Otherwise the heap takes larger and larger blocks, and small ones above keep those from going
+  // back: steps of one size left a rank twice as large after a minute.
+  mallopt(M_MMAP_THRESHOLD, kMappedBytes);
+#endif
   const StopRequest stop_request;
   const dist::Stopwatch job_watch;
   const int threads = choose_threads(comm, options.threads);

@@ -4,17 +4,13 @@
 #include <span>
 #include <string>
 
+#include "core/median.h"
+
 namespace mla::launch {
 namespace {
 
 void keep_larger(double& a, double b) {
   a = std::max(a, b);
-}
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
 }
 
 /// The median of each member of `steps` by itself.

@@ -66,7 +66,7 @@ class DeviceBackend final : public Backend {
                                             const RankInputs& inputs,
                                             const DecoderOptions& options) const override {
     use_device(options.gpu);
-    return make_device_decoder(name_, kernels_, batch, pieces, inputs, options.exact);
+    return make_device_decoder(name_, kernels_, batch, pieces, inputs, options);
   }
 
   std::unique_ptr<DecodeOperator> make_operator(const Batch& batch, const OperatorLayout& layout,

@@ -149,7 +149,9 @@ std::vector<int> deal_in_order(std::span<const double> costs, int teams) {
   };
   const double all = std::accumulate(costs.begin(), costs.end(), 0.0);
   const double largest = costs.empty() ? 0 : *std::max_element(costs.begin(), costs.end());
-  deal(least_budget(std::max(largest, all / teams), all, deal));
+  // With that, a team that has no room for the next part has more than its even share.
+  const double enough = std::min(all, all / teams + largest);
+  deal(least_budget(std::max(largest, all / teams), enough, deal));
   return team_of;
 }
 

@@ -21,30 +21,31 @@ struct Launch {
 class DeviceDecoder final : public NodeDecoder {
  public:
   DeviceDecoder(std::string_view backend, const KernelList& kernels, const Batch& batch,
-                std::span<const Piece> pieces, const RankInputs& inputs, bool exact)
+                std::span<const Piece> pieces, const RankInputs& inputs,
+                const DecoderOptions& options)
       : backend_(backend),
         kernels_(kernels),
         batch_(batch),
-        exact_(exact),
+        options_(options),
         pieces_(pieces.begin(), pieces.end()),
         shard_(batch, pieces, inputs, stream_) {
     const std::int64_t rows = shard_.tokens() * shard_.heads();
-    out_ = DeviceBuffer(rows * batch.shape.d_v * size_of(batch.out_dtype), "results");
-    lse_ = DeviceBuffer(rows * std::int64_t{sizeof(float)}, "results");
-    host_out_ = PinnedBuffer(out_.bytes());
-    host_lse_ = PinnedBuffer(lse_.bytes());
+    out_ = PinnedBuffer(rows * out_row_bytes());
+    lse_ = PinnedBuffer(rows * std::int64_t{sizeof(float)});
     args_ = tensors(inputs);
     replan(pieces, inputs);
+    stream_.synchronise();  // the inputs have been copied
   }
 
   /// Of `inputs`, the tensors are on the GPU already.
   void replan(std::span<const Piece> pieces, const RankInputs& /*inputs*/) override {
+    stream_.synchronise();  // the tables of the plan before have been copied
     items_ = work_items(batch_, pieces);
     uploaded_ = places_in(pieces_, pieces);
     // Partials that other ranks merge are those of the canonical tree in any case.
     for (Launch& launch : launches_) launch.items.clear();
     for (std::size_t i = 0; i < items_.size(); ++i) {
-      Launch& launch = exact_ || !is_whole(items_[i]) ? launches_[1] : launches_[0];
+      Launch& launch = options_.exact || !is_whole(items_[i]) ? launches_[1] : launches_[0];
       launch.items.push_back(static_cast<std::int64_t>(i));
     }
     for (Launch& launch : launches_) {
@@ -54,7 +55,6 @@ class DeviceDecoder final : public NodeDecoder {
                            args_, stream_);
     }
     open_items();
-    stream_.synchronise();
   }
 
   std::span<const WorkItem> items() const override { return items_; }
@@ -64,14 +64,15 @@ class DeviceDecoder final : public NodeDecoder {
     for (const Launch& launch : launches_) {
       if (!launch.items.empty()) launch.launch.run(stream_);
     }
-    stream_.download(host_out_.data(), out_.data(), out_.bytes());
-    stream_.download(host_lse_.data(), lse_.data(), lse_.bytes());
     if (!open_.empty()) {
       const DeviceLaunch& launch = launches_[1].launch;
       stream_.download(host_nodes_.data(), launch.args().partials, node_bytes(launch.plan()));
     }
     stream_.synchronise();
-    for (std::size_t i = 0; i < items_.size(); ++i) {
+    const std::int64_t items = std::ssize(items_);
+#pragma omp parallel for schedule(dynamic, 1) \
+    num_threads(options_.threads) if (items > 1 && options_.threads > 1)
+    for (std::int64_t i = 0; i < items; ++i) {
       if (is_whole(items_[i])) store(items_[i], results);
       if (chunks_done != nullptr) chunks_done->fetch_add(items_[i].chunks.size());
     }
@@ -79,6 +80,9 @@ class DeviceDecoder final : public NodeDecoder {
   }
 
  private:
+  std::int64_t out_row_bytes() const {
+    return batch_.shape.d_v * size_of(batch_.out_dtype);
+  }
   std::int64_t num_chunks(const WorkItem& item) const {
     return batch_.num_chunks(batch_.requests[item.request]);
   }
@@ -86,7 +90,9 @@ class DeviceDecoder final : public NodeDecoder {
     return plan.node_offsets.back() * std::int64_t{sizeof(float)};
   }
 
-  bool is_whole(const WorkItem& item) const { return item.chunks == Range{0, num_chunks(item)}; }
+  bool is_whole(const WorkItem& item) const {
+    return item.chunks == Range{0, num_chunks(item)};
+  }
 
   DecodeArgs tensors(const RankInputs& inputs) const {
     const auto [h_q, h_kv, d_qk, d_v] = batch_.shape;
@@ -156,28 +162,26 @@ class DeviceDecoder final : public NodeDecoder {
   }
 
   void store(const WorkItem& item, ResultBuilder& results) const {
-    const std::int64_t row_bytes = batch_.shape.d_v * size_of(batch_.out_dtype);
     for (std::int64_t row = item.rows.begin; row < item.rows.end; ++row) {
       const std::int64_t at =
           first_row(item) + row / item.heads.size() * shard_.heads() + row % item.heads.size();
-      results.store(item, row, host_out_.data() + at * row_bytes, host_lse_.as<float>()[at]);
+      results.store(item, row, out_.data() + at * out_row_bytes(), lse_.as<float>()[at]);
     }
   }
 
   std::string_view backend_;
   const KernelList& kernels_;
   const Batch& batch_;
-  bool exact_;
+  DecoderOptions options_;
   std::vector<Piece> pieces_;  // whose tensors were uploaded
   Stream stream_;
   ShardUpload shard_;
   DecodeArgs args_;
   std::vector<WorkItem> items_;
   std::vector<std::size_t> uploaded_;  // for each piece planned, its place in pieces_
-  DeviceBuffer out_;
-  DeviceBuffer lse_;
-  PinnedBuffer host_out_;
-  PinnedBuffer host_lse_;
+  // In the host's memory: the GPU writes results there while it computes others.
+  PinnedBuffer out_;
+  PinnedBuffer lse_;
   std::array<Launch, 2> launches_;  // the exact one is the last
   PinnedBuffer host_nodes_;
   std::vector<OpenItem> open_;
@@ -188,8 +192,9 @@ class DeviceDecoder final : public NodeDecoder {
 std::unique_ptr<NodeDecoder> make_device_decoder(std::string_view backend,
                                                  const KernelList& kernels, const Batch& batch,
                                                  std::span<const Piece> pieces,
-                                                 const RankInputs& inputs, bool exact) {
-  return std::make_unique<DeviceDecoder>(backend, kernels, batch, pieces, inputs, exact);
+                                                 const RankInputs& inputs,
+                                                 const DecoderOptions& options) {
+  return std::make_unique<DeviceDecoder>(backend, kernels, batch, pieces, inputs, options);
 }
 
 }  // namespace mla::kernels::cuda

@@ -12,9 +12,10 @@
 namespace mla::kernels::cuda {
 
 /// One rank's decode on the current GPU. Copies the queries, and of the cache the pages that the
-/// pieces read, to the GPU; a run computes, and copies results and open partials back.
+/// pieces read, to the GPU; a run computes, and copies open partials back. Results are written to
+/// the host's memory as they come, so most are there before the last request is done.
 ///
-///   inputs ──upload──> pages, tables, q ──kernel──> out, lse ──download──> results
+///   inputs ──upload──> pages, tables, q ──kernel──> out, lse (host) ─────> results
 ///                                            └────> nodes ────download──> open items
 ///
 /// Where other ranks have chunks of a request, its partials are those of the canonical tree, also
@@ -23,6 +24,7 @@ namespace mla::kernels::cuda {
 std::unique_ptr<NodeDecoder> make_device_decoder(std::string_view backend,
                                                  const KernelList& kernels, const Batch& batch,
                                                  std::span<const Piece> pieces,
-                                                 const RankInputs& inputs, bool exact);
+                                                 const RankInputs& inputs,
+                                                 const DecoderOptions& options);
 
 }  // namespace mla::kernels::cuda

@@ -147,6 +147,12 @@ class PlanMaker {
   // Exact plans: a part for every chunk.
 
   void add_chunks() {
+    std::int64_t num_parts = 0;
+    for (const DeviceItem& item : items_) {
+      num_parts += std::max<std::int64_t>(1, item.chunks.size()) *
+                   ceil_div(item.rows.size(), geometry_.rows_per_part);
+    }
+    parts_.reserve(num_parts);
     for (std::size_t i = 0; i < items_.size(); ++i) {
       const DeviceItem& item = items_[i];
       const std::int64_t num_chunks = num_chunks_of(item, sizes_);
@@ -163,6 +169,7 @@ class PlanMaker {
       }
     }
     std::vector<double> costs;
+    costs.reserve(parts_.size());
     for (const DealtPart& p : parts_) {
       const std::int64_t tokens = std::int64_t{p.part.token_end} - p.part.token_begin;
       costs.push_back(geometry_.costs.part +
@@ -234,6 +241,7 @@ class PlanMaker {
 
   void link() {
     check_fits("parts", std::ssize(parts_) + geometry_.teams);
+    plan_.parts.reserve(geometry_.teams + parts_.size());
     plan_.parts.resize(geometry_.teams);
     last_part_.assign(geometry_.teams, -1);
     for (const DealtPart& p : parts_) {

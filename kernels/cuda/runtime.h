@@ -61,7 +61,7 @@ class DeviceBuffer {
   std::int64_t bytes_ = 0;
 };
 
-/// Host memory that the GPU copies from and to by itself.
+/// Host memory that the GPU copies from and to by itself. Kernels may use it by the same address.
 class PinnedBuffer {
  public:
   PinnedBuffer() = default;

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <thread>
 
+#include "core/median.h"
 #include "dist/stopwatch.h"
 
 namespace mla::launch::bench {
@@ -17,12 +18,6 @@ constexpr std::int64_t kMostPairedRounds = 25;
 // cores.
 constexpr auto kSettling = std::chrono::milliseconds(30);
 constexpr double kWaking = 0.01;
-
-double median_of(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 double timed_run(Contender& contender) {
   contender.prepare();
@@ -39,7 +34,7 @@ void wake(Contender& contender) {
 }  // namespace
 
 double Timing::median() const {
-  return median_of(seconds);
+  return mla::median(seconds);
 }
 
 double Timing::min() const {
@@ -75,7 +70,7 @@ double speed_ratio(const Timing& timing, const Timing& other) {
   for (std::size_t i = 0; i < timing.seconds.size(); ++i) {
     ratios.push_back(other.seconds[i] / timing.seconds[i]);
   }
-  return median_of(std::move(ratios));
+  return median(std::move(ratios));
 }
 
 }  // namespace mla::launch::bench

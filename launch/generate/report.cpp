@@ -8,18 +8,13 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "core/median.h"
+
 namespace mla::launch {
 namespace {
 
 double rate(std::int64_t count, double seconds) {
   return seconds > 0 ? static_cast<double>(count) / seconds : 0;
-}
-
-float median(std::vector<float> values) {
-  if (values.empty()) return 0;
-  const auto middle = values.begin() + std::ssize(values) / 2;
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
 }
 
 void print_phase(std::string_view name, const PhaseStats& phase, double read_rate) {

@@ -1,13 +1,14 @@
 #include <algorithm>
 #include <cstdio>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include <fmt/format.h>
-#include <omp.h>
 
 #include "core/calibration.h"
+#include "core/median.h"
 #include "core/partition.h"
 #include "dist/calibrate.h"
 #include "dist/engine.h"
@@ -64,19 +65,24 @@ double flop_of(const Batch& batch) {
 class Candidate {
  public:
   Candidate(const dist::Communicator& comm, const Batch& batch, const kernels::Backend& backend,
-            std::string_view mode, const dist::DecodeSettings& settings)
+            const std::string& mode, const dist::DecodeSettings& settings)
       : partition_(
             make_partition(batch, parse_shard_mode(mode, comm.size()), comm.size(), settings.cost)),
         predicted_ms_(
             predicted_cost(batch, loads_of(batch, partition_, settings.cost), settings.cost)
                 .total() /
             settings.cost.flop_per_second * 1e3),
-        mode_(mode == "auto" ? "auto=" + to_string(partition_.mode) : mode),
+        mode_(mode),
         data_(batch, {}, partition_.pieces_of(comm.rank()), settings.compute.threads),
         inputs_(launch::rank_inputs(data_, partition_.pieces_of(comm.rank()))),
         decoder_(comm, batch, partition_, inputs_, backend, settings) {
     run_step(comm, decoder_);  // warms up
   }
+
+  const std::string& mode() const { return mode_; }
+  const Partition& partition() const { return partition_; }
+  double median_ms() const { return median_of(steps_).step; }
+  void forget_steps() { steps_.clear(); }
 
   void step(const dist::Communicator& comm) { steps_.push_back(run_step(comm, decoder_)); }
 
@@ -86,7 +92,7 @@ class Candidate {
         "{:>6} {:>8} {:>9} {:>10} {:>10} {:>8} {:>9.3f} {:>9.3f} {:>9.3f} {:>9.3f} {:>9.3f} "
         "{:>9.3f} {:>7.2f}\n",
         ranks, options.threads, batch.requests.size(), mode_, to_string(decoder_.exchange()),
-        options.combine, predicted_ms_, t.step, t.compute, t.exchange, t.wait, t.merge,
+        options.combines.front(), predicted_ms_, t.step, t.compute, t.exchange, t.wait, t.merge,
         flop_of(batch) / t.step * 1e-9);
   }
 
@@ -108,6 +114,112 @@ CostModel model_of_steps(const dist::Communicator& comm, const Batch& batch,
   return cost;
 }
 
+constexpr std::string_view kAuto = "auto";
+
+/// What mode auto took in a round, and how much slower that was than the best fixed mode.
+struct Judgement {
+  std::string taken;
+  std::string best;
+  double excess = 0;
+};
+
+bool is_same_plan(const Partition& a, const Partition& b) {
+  return a.pieces == b.pieces && a.piece_offsets == b.piece_offsets && a.ownerships == b.ownerships;
+}
+
+/// All modes and exchanges of one batch.
+class Contest {
+ public:
+  Contest(const dist::Communicator& comm, const Batch& batch, const RankBenchOptions& options)
+      : comm_(comm),
+        batch_(batch),
+        options_(options),
+        backend_(kernels::find_backend(options.backend, batch)),
+        settings_{
+            .compute = {.threads = options.threads, .exact = options.combines.front() == "exact"},
+            .pretended_ranks_per_node = options.pretended_ranks_per_node},
+        modes_(options.modes),
+        judges_auto_(std::erase(modes_, kAuto) > 0) {}
+
+  /// Calibrates, and runs all, step by step in turn, each repeat beginning with another one. Mode
+  /// auto is not run beside the mode that it takes. Collective.
+  Judgement run_round() {
+    settings_.cost = model_of_steps(comm_, batch_, backend_, settings_);
+    Judgement judgement;
+    if (judges_auto_) {
+      const ShardMode any{.kind = ShardMode::Kind::kAuto};
+      judgement.taken = to_string(make_partition(batch_, any, comm_.size(), settings_.cost).mode);
+      if (std::count(modes_.begin(), modes_.end(), judgement.taken) == 0) {
+        modes_.push_back(judgement.taken);
+      }
+    }
+    make_candidates();
+    for (int repeat = 0; repeat < options_.repeats; ++repeat) {
+      for (std::size_t i = 0; i < candidates_.size(); ++i) {
+        candidates_[(static_cast<std::size_t>(repeat) + i) % candidates_.size()]->step(comm_);
+      }
+    }
+    judge(judgement);
+    return judgement;
+  }
+
+  bool judges_auto() const { return judges_auto_; }
+
+ private:
+  /// Those that there are not yet; the others begin anew.
+  void make_candidates() {
+    for (const auto& candidate : candidates_) candidate->forget_steps();
+    for (std::size_t m = candidates_.size() / options_.exchanges.size(); m < modes_.size(); ++m) {
+      for (const std::string& exchange : options_.exchanges) {
+        settings_.exchange = dist::parse_exchange(exchange);
+        candidates_.push_back(
+            std::make_unique<Candidate>(comm_, batch_, backend_, modes_[m], settings_));
+      }
+    }
+  }
+
+  /// Modes that come to the same plan count as one, whichever of them was faster.
+  void judge(Judgement& judgement) const {
+    const auto is_taken = [&](const auto& candidate) {
+      return candidate->mode() == judgement.taken;
+    };
+    const auto auto_one = std::find_if(candidates_.begin(), candidates_.end(), is_taken);
+    double best = std::numeric_limits<double>::infinity();
+    double taken = best;
+    for (const auto& candidate : candidates_) {
+      if (comm_.rank() == 0) candidate->print(batch_, comm_.size(), options_);
+      const double ms = candidate->median_ms();
+      if (auto_one != candidates_.end() &&
+          is_same_plan(candidate->partition(), (*auto_one)->partition())) {
+        taken = std::min(taken, ms);
+      }
+      if (ms < best) judgement.best = candidate->mode();
+      best = std::min(best, ms);
+    }
+    judgement.excess = taken / best - 1;
+  }
+
+  const dist::Communicator& comm_;
+  const Batch& batch_;
+  const RankBenchOptions& options_;
+  const kernels::Backend& backend_;
+  dist::DecodeSettings settings_;
+  std::vector<std::string> modes_;
+  bool judges_auto_;
+  std::vector<std::unique_ptr<Candidate>> candidates_;  // [modes, exchanges]
+};
+
+void print(const Batch& batch, int ranks, const std::vector<Judgement>& rounds) {
+  std::vector<double> excesses;
+  fmt::print("auto: {} ranks, {} heads, {} request(s) of {}:", ranks, batch.shape.h_q,
+             batch.requests.size(), batch.requests.front().context_len);
+  for (const Judgement& j : rounds) {
+    fmt::print(" {} ({}) {:+.1f} %,", j.taken, j.best, j.excess * 100);
+    excesses.push_back(j.excess);
+  }
+  fmt::print(" median {:+.1f} %\n", median(std::move(excesses)) * 100);
+}
+
 }  // namespace
 
 void bench_decode(const dist::Communicator& comm, const RankBenchOptions& options) {
@@ -118,24 +230,11 @@ void bench_decode(const dist::Communicator& comm, const RankBenchOptions& option
   }
   for (const std::int64_t requests : options.requests) {
     const Batch batch = make_bench_batch(options, requests, false);
-    const kernels::Backend& backend = kernels::find_backend(options.backend, batch);
-    dist::DecodeSettings settings{
-        .compute = {.threads = options.threads, .exact = options.combine == "exact"},
-        .pretended_ranks_per_node = options.pretended_ranks_per_node};
-    settings.cost = model_of_steps(comm, batch, backend, settings);
-    std::vector<std::unique_ptr<Candidate>> candidates;
-    for (const std::string& mode : options.modes) {
-      for (const std::string& exchange : options.exchanges) {
-        settings.exchange = dist::parse_exchange(exchange);
-        candidates.push_back(std::make_unique<Candidate>(comm, batch, backend, mode, settings));
-      }
-    }
-    // In turn, as machines change their speed.
-    for (int repeat = 0; repeat < options.repeats; ++repeat) {
-      for (const auto& candidate : candidates) candidate->step(comm);
-    }
+    Contest contest(comm, batch, options);
+    std::vector<Judgement> rounds;
+    for (int round = 0; round < options.rounds; ++round) rounds.push_back(contest.run_round());
     if (comm.rank() != 0) continue;
-    for (const auto& candidate : candidates) candidate->print(batch, comm.size(), options);
+    if (contest.judges_auto()) print(batch, comm.size(), rounds);
     std::fflush(stdout);
   }
 }

@@ -1,9 +1,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include <fmt/format.h>
 
+#include "core/median.h"
 #include "core/partition.h"
 #include "core/split_plan.h"
 #include "dist/combine.h"
@@ -56,56 +61,111 @@ void check_baselines(const dist::Communicator& comm, const StripedPartials& stri
   }
 }
 
+/// One exchange, ready to run again and again.
+class Packed {
+ public:
+  Packed(const dist::Communicator& comm, const Batch& batch, const Partition& partition,
+         const dist::CombineSettings& settings)
+      : open_(batch, partition.pieces_of(comm.rank())),
+        results_(batch, partition, comm.rank()),
+        combine_(comm, batch, partition, settings) {}
+
+  void run() {
+    combine_.post(open_.items(), open_.open());
+    combine_.finish(results_);
+    runs_.push_back(combine_.stats());
+  }
+
+  const dist::CombineStats& stats() const { return combine_.stats(); }
+
+  /// Median microseconds of a phase on the rank where it takes longest. Collective.
+  double slowest(const dist::Communicator& comm, double dist::CombineStats::*phase) const {
+    std::vector<double> seconds;
+    for (const dist::CombineStats& run : runs_) seconds.push_back(run.*phase);
+    const auto all = comm.all_gather(median(std::move(seconds)));
+    return *std::max_element(all.begin(), all.end()) * 1e6;
+  }
+
+ private:
+  std::vector<dist::CombineStats> runs_;
+  OpenPartials open_;
+  ResultBuilder results_;
+  dist::Combine combine_;
+};
+
+struct Sent {
+  std::int64_t partials = 0;
+  std::int64_t bytes = 0;
+};
+
+/// By all ranks. Collective.
+Sent sent_by_all(const dist::Communicator& comm, const dist::CombineStats& mine) {
+  Sent sent;
+  for (const dist::CombineStats& rank : comm.all_gather(mine)) {
+    sent.partials += rank.partials_sent;
+    sent.bytes += rank.bytes_sent;
+  }
+  return sent;
+}
+
+/// All ways of one batch, in turn. Collective.
+void bench_batch(const dist::Communicator& comm, const RankBenchOptions& options,
+                 std::int64_t requests) {
+  const Batch batch = make_bench_batch(options, requests, true);
+  const Partition partition =
+      make_partition(batch, parse_shard_mode(options.modes.front(), comm.size()), comm.size());
+  const std::int64_t rows = round_up(requests * options.heads, comm.size());
+  const StripedPartials striped = make_striped_partials(rows, batch.shape.d_v, comm.rank());
+  check_baselines(comm, striped);
+  std::vector<std::unique_ptr<Packed>> packed;
+  std::vector<std::function<void()>> works{[&] { gather_and_reduce_scatter(comm, striped); },
+                                           [&] { user_op_allreduce(comm, striped); }};
+  for (const std::string& combine : options.combines) {
+    for (const std::string& exchange : options.exchanges) {
+      packed.push_back(std::make_unique<Packed>(
+          comm, batch, partition,
+          dist::CombineSettings{
+              .exchange = dist::parse_exchange(exchange),
+              .element = combine == "exact" ? dist::WireElement::kFp32 : dist::WireElement::kBf16,
+              .threads = options.threads,
+              .pretended_ranks_per_node = options.pretended_ranks_per_node,
+              .cost = {}}));
+      works.push_back([way = packed.back().get()] { way->run(); });
+    }
+  }
+  const std::vector<double> seconds = median_seconds(comm, options.repeats, works);
+  for (std::size_t c = 0; c < options.combines.size(); ++c) {
+    const std::size_t first = c * options.exchanges.size();
+    const Packed& main = *packed[first];
+    const Sent sent = sent_by_all(comm, main.stats());
+    const double pack = main.slowest(comm, &dist::CombineStats::exchange_seconds);
+    const double wait = main.slowest(comm, &dist::CombineStats::wait_seconds);
+    const double merge = main.slowest(comm, &dist::CombineStats::merge_seconds);
+    if (comm.rank() != 0) continue;
+    fmt::print("{:>6} {:>9} {:>8} {:>9} {:>9}", comm.size(), requests, options.combines[c],
+               sent.partials, sent.bytes / 1024);
+    for (std::size_t e = 0; e < options.exchanges.size(); ++e) {
+      fmt::print(" {:>10.1f}", seconds[2 + first + e] * 1e6);
+    }
+    fmt::print(" {:>11.1f} {:>9.1f} {:>7.1f} {:>7.1f} {:>7.1f} {:>7.1f} {:>7.1f}\n",
+               seconds[0] * 1e6, seconds[1] * 1e6, seconds[0] / seconds[2 + first],
+               seconds[1] / seconds[2 + first], pack, wait, merge);
+    std::fflush(stdout);
+  }
+}
+
 }  // namespace
 
 void bench_exchange(const dist::Communicator& comm, const RankBenchOptions& options) {
   if (comm.rank() == 0) {
-    fmt::print("microseconds of exchange and merge, median of {}\n{:>6} {:>9} {:>10} {:>12}",
-               options.repeats, "ranks", "requests", "partials", "KiB sent");
+    fmt::print("microseconds of exchange and merge, medians of {}, in turn\n", options.repeats);
+    fmt::print("{:>6} {:>9} {:>8} {:>9} {:>9}", "ranks", "requests", "combine", "partials",
+               "KiB sent");
     for (const std::string& exchange : options.exchanges) fmt::print(" {:>10}", exchange);
-    fmt::print(" {:>12} {:>10} {:>8} {:>8}\n", "gather+r-s", "user op", "ratio", "ratio");
+    fmt::print(" {:>11} {:>9} {:>7} {:>7} {:>7} {:>7} {:>7}\n", "gather+r-s", "user op", "times",
+               "times", "pack", "wait", "merge");
   }
-  for (const std::int64_t requests : options.requests) {
-    const Batch batch = make_bench_batch(options, requests, true);
-    const Partition partition =
-        make_partition(batch, parse_shard_mode(options.modes.front(), comm.size()), comm.size());
-    const OpenPartials open(batch, partition.pieces_of(comm.rank()));
-    const std::int64_t rows = round_up(requests * options.heads, comm.size());
-    const StripedPartials striped = make_striped_partials(rows, batch.shape.d_v, comm.rank());
-    check_baselines(comm, striped);
-    dist::CombineStats stats;
-    std::vector<double> packed;
-    for (const std::string& exchange : options.exchanges) {
-      dist::Combine combine(comm, batch, partition,
-                            {.exchange = dist::parse_exchange(exchange),
-                             .element = options.combine == "exact" ? dist::WireElement::kFp32
-                                                                   : dist::WireElement::kBf16,
-                             .threads = options.threads,
-                             .pretended_ranks_per_node = options.pretended_ranks_per_node});
-      ResultBuilder results(batch, partition, comm.rank());
-      packed.push_back(median_seconds(comm, options.repeats, [&] {
-        combine.post(open.items(), open.open());
-        combine.finish(results);
-      }));
-      stats = combine.stats();
-    }
-    const double gather =
-        median_seconds(comm, options.repeats, [&] { gather_and_reduce_scatter(comm, striped); });
-    const double user_op =
-        median_seconds(comm, options.repeats, [&] { user_op_allreduce(comm, striped); });
-    std::int64_t partials = 0;
-    std::int64_t bytes = 0;
-    for (const dist::CombineStats& rank : comm.all_gather(stats)) {
-      partials += rank.partials_sent;
-      bytes += rank.bytes_sent;
-    }
-    if (comm.rank() != 0) continue;
-    fmt::print("{:>6} {:>9} {:>10} {:>12}", comm.size(), requests, partials, bytes / 1024);
-    for (const double seconds : packed) fmt::print(" {:>10.1f}", seconds * 1e6);
-    fmt::print(" {:>12.1f} {:>10.1f} {:>8.1f} {:>8.1f}\n", gather * 1e6, user_op * 1e6,
-               gather / packed.front(), user_op / packed.front());
-    std::fflush(stdout);
-  }
+  for (const std::int64_t requests : options.requests) bench_batch(comm, options, requests);
 }
 
 }  // namespace mla::bench

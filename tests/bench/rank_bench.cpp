@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "core/median.h"
 #include "core/trace.h"
 #include "dist/stopwatch.h"
 #include "proto/trace_file.h"
@@ -22,19 +23,21 @@ Batch make_bench_batch(const RankBenchOptions& options, std::int64_t requests, b
                            .lengths_only = lengths_only});
 }
 
-double median_seconds(const dist::Communicator& comm, int repeats,
-                      const std::function<void()>& work) {
-  std::vector<double> seconds;
+std::vector<double> median_seconds(const dist::Communicator& comm, int repeats,
+                                   std::span<const std::function<void()>> works) {
+  std::vector<std::vector<double>> seconds(works.size());
   for (int repeat = 0; repeat <= repeats; ++repeat) {
-    comm.barrier();
-    const dist::Stopwatch watch;
-    work();
-    const auto all = comm.all_gather(watch.seconds());
-    if (repeat > 0) seconds.push_back(*std::max_element(all.begin(), all.end()));
+    for (std::size_t i = 0; i < works.size(); ++i) {
+      comm.barrier();
+      const dist::Stopwatch watch;
+      works[i]();
+      const auto all = comm.all_gather(watch.seconds());
+      if (repeat > 0) seconds[i].push_back(*std::max_element(all.begin(), all.end()));
+    }
   }
-  const auto middle = seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2);
-  std::nth_element(seconds.begin(), middle, seconds.end());
-  return *middle;
+  std::vector<double> medians;
+  for (std::vector<double>& of_one : seconds) medians.push_back(median(std::move(of_one)));
+  return medians;
 }
 
 namespace {
@@ -50,11 +53,14 @@ void add_options(CLI::App& app, RankBenchOptions& options) {
   app.add_option("--backend", options.backend, "As of meshmla decode");
   app.add_option("--exchange", options.exchanges, "As of meshmla decode, several with commas")
       ->delimiter(',');
-  app.add_option("--combine", options.combine, "As of meshmla decode");
+  app.add_option("--combine", options.combines, "As of meshmla decode, several with commas")
+      ->delimiter(',');
   app.add_option("--threads", options.threads, "Of each rank");
   app.add_option("--ranks-per-node", options.pretended_ranks_per_node,
                  "Take runs of so many ranks for nodes");
   app.add_option("--repeats", options.repeats, "Of each measurement");
+  app.add_option("--rounds", options.rounds,
+                 "Of decode: measurements, with a calibration each, that mode auto is judged by");
 }
 
 int run(const dist::Communicator& comm, int argc, char** argv) {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -21,19 +22,20 @@ struct RankBenchOptions {
   std::vector<std::string> modes{"kv"};
   std::string backend = "auto";
   std::vector<std::string> exchanges{"auto"};
-  std::string combine = "exact";
+  std::vector<std::string> combines{"exact"};
   int threads = 1;
   int pretended_ranks_per_node = 0;
   int repeats = 7;
+  int rounds = 1;
 };
 
 /// The batch to measure with; its tensors are generated.
 Batch make_bench_batch(const RankBenchOptions& options, std::int64_t requests, bool lengths_only);
 
-/// Median over repeats of what `work` takes from a barrier to its end on the slowest rank. The
-/// first run warms up. Collective.
-double median_seconds(const dist::Communicator& comm, int repeats,
-                      const std::function<void()>& work);
+/// What each of `works` takes from a barrier to its end on the slowest rank, the median over
+/// repeats. They run in turn, as machines change their speed; their first runs warm up. Collective.
+std::vector<double> median_seconds(const dist::Communicator& comm, int repeats,
+                                   std::span<const std::function<void()>> works);
 
 /// Whole steps of decoding, and where their time goes. Collective.
 void bench_decode(const dist::Communicator& comm, const RankBenchOptions& options);

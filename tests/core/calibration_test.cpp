@@ -40,11 +40,13 @@ TEST(Calibration, KeepsTheDefaultsWhereNothingIsKnown) {
 TEST(Calibration, TurnsSecondsIntoWhatARankCouldComputeMeanwhile) {
   const CostModel cost = calibrated_model({.flop_per_second = 1e11,
                                            .seconds_per_kv_byte = 1e-10,
+                                           .padded_values = 0.5,
                                            .seconds_per_loaded_byte = 2e-10,
                                            .near = {.per_message = 1e-5, .per_byte = 1e-9},
                                            .far = {.per_message = 1e-4, .per_byte = 1e-8},
                                            .ranks_per_node = 4});
   EXPECT_DOUBLE_EQ(cost.flop_per_kv_byte, 10);
+  EXPECT_DOUBLE_EQ(cost.padded_values, 0.5);
   EXPECT_DOUBLE_EQ(cost.flop_per_loaded_byte, 20);
   EXPECT_DOUBLE_EQ(cost.flop_per_message, 1e6);
   EXPECT_DOUBLE_EQ(cost.flop_per_wire_byte, 100);
@@ -65,6 +67,16 @@ TEST(Calibration, SlowMessagesAreAvoided) {
     const Kind kind = chosen(batch, ranks, with_messages(kSlow));
     EXPECT_TRUE(kind == Kind::kBatch || kind == Kind::kHeads);
   }
+}
+
+TEST(Calibration, HeadsOfOneVectorAreCutOnlyWhereFewerRowsAreFaster) {
+  Batch batch = test::planning_batch({3 * 512});  // three chunks of 16 heads
+  batch.chunk_tokens = 512;
+  Calibration calibration = with_messages(kFast);
+  calibration.seconds_per_kv_byte = 1e-15;
+  EXPECT_NE(chosen(batch, 8, calibration), Kind::kKv);
+  calibration.padded_values = 1;
+  EXPECT_EQ(chosen(batch, 8, calibration), Kind::kKv);
 }
 
 TEST(Calibration, SlowMessagesAndManyHeadsCutHeads) {

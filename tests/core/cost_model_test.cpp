@@ -28,6 +28,19 @@ TEST(CostModel, RowsFillVectorsOfScores) {
   EXPECT_EQ(cost.chunk(batch, batch.requests[0], 0, 1), 2.0 * 64 * (16 * 576 + 512));
 }
 
+TEST(CostModel, PaddedRowsOfValuesCountAsFarAsTheBackendComputesThem) {
+  const Batch batch = test::planning_batch({64}, 20);
+  const auto cost_of = [&](std::int64_t heads, double padded) {
+    const CostModel cost{
+        .flop_per_kv_byte = 0, .padded_values = padded, .flop_per_merged_float = 0};
+    return cost.chunk(batch, batch.requests[0], 0, heads);
+  };
+  EXPECT_EQ(cost_of(1, 1), cost_of(16, 1));
+  EXPECT_EQ(cost_of(16, 1), cost_of(16, 0));
+  EXPECT_EQ(cost_of(17, 1), cost_of(20, 1));
+  EXPECT_EQ(cost_of(1, 0.2), 2.0 * 64 * (16 * 576 + (1 + 0.2 * 15) * 512));
+}
+
 TEST(CostModel, ReadsTheCacheOncePerKvHead) {
   Batch batch = test::planning_batch({64}, 16);
   const auto cache_cost = [&](std::int64_t heads) {

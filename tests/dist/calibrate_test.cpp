@@ -27,6 +27,8 @@ Calibration calibrate_for(const Problem& problem, int pretended_ranks_per_node,
 std::vector<double> numbers_of(const Calibration& c) {
   return {c.flop_per_second,
           c.seconds_per_kv_byte,
+          c.padded_values,
+
           c.near.per_message,
           c.near.per_byte,
           c.far.per_message,
@@ -64,6 +66,9 @@ TEST(Calibrate, MeasuresWhatThereIs) {
   const Calibration all_near = calibrate_for(problem, 0, 0);
   EXPECT_GT(all_near.flop_per_second, 0);
   EXPECT_GT(all_near.seconds_per_kv_byte, 0);
+  EXPECT_EQ(std::ssize(all_near.slowness), test_world().size());
+  EXPECT_GE(all_near.padded_values, 0);
+  EXPECT_LE(all_near.padded_values, 1);
   EXPECT_GT(all_near.seconds_per_loaded_byte, 0);
   EXPECT_EQ(all_near.ranks_per_node, 0);
   EXPECT_EQ(all_near.far.per_byte, 0);

@@ -100,35 +100,43 @@ Outcome decode(kernels::NodeDecoder& decoder, const Batch& batch, const Partitio
   return outcome;
 }
 
-// On GPUs, too, where there are some: they have the tensors of all pieces from the start.
-TEST(NodeDecoder, GivesTheSameBitsWhenItPlansAnewForOtherLengthsAndPieces) {
-  const LocalProblem problem({700, 90, 64 * 9});
+void expect_same_bits_when_planned_anew(const kernels::Backend& backend,
+                                        const LocalProblem& problem) {
+  if (!backend.why_unsupported(problem.batch()).empty()) return;
   const std::vector<Piece> held{
       {0, {0, 128}, {0, 11}}, {1, {0, 128}, {0, 2}}, {2, {0, 128}, {0, 9}}};
   const kernels::RankInputs held_inputs = problem.inputs(held);
-  for (const kernels::Backend* backend : kernels::backends()) {
-    if (!backend->why_unavailable().empty()) continue;
-    if (!backend->why_unsupported(problem.batch()).empty()) continue;
-    for (const kernels::DecoderOptions options :
-         {kernels::DecoderOptions{}, kernels::DecoderOptions{.threads = 3, .exact = false}}) {
-      Batch batch = problem.batch();
-      const auto kept = backend->make_decoder(batch, held, held_inputs, options);
-      for (const std::int64_t shorter : {80, 60, 59, 1, 0, 70}) {
-        for (std::size_t r = 0; r < batch.requests.size(); ++r) {
-          batch.requests[r].context_len = problem.batch().requests[r].context_len - shorter;
-        }
-        for (const int ranks : {1, 2}) {
-          const Partition partition = make_partition(batch, {ShardMode::Kind::kKv}, ranks);
-          const auto pieces = partition.pieces_of(ranks - 1);
-          const kernels::RankInputs inputs = problem.inputs(pieces);
-          kept->replan(pieces, inputs);
-          const auto fresh = backend->make_decoder(batch, pieces, inputs, options);
-          EXPECT_EQ(decode(*kept, batch, partition, ranks - 1),
-                    decode(*fresh, batch, partition, ranks - 1))
-              << backend->name() << ", " << shorter << " tokens less, " << ranks << " ranks";
-        }
+  for (const kernels::DecoderOptions options :
+       {kernels::DecoderOptions{}, kernels::DecoderOptions{.threads = 3, .exact = false}}) {
+    Batch batch = problem.batch();
+    const auto kept = backend.make_decoder(batch, held, held_inputs, options);
+    for (const std::int64_t shorter : {80, 60, 59, 1, 0, 70}) {
+      for (std::size_t r = 0; r < batch.requests.size(); ++r) {
+        batch.requests[r].context_len = problem.batch().requests[r].context_len - shorter;
+      }
+      for (const int ranks : {1, 2}) {
+        const Partition partition = make_partition(batch, {ShardMode::Kind::kKv}, ranks);
+        const auto pieces = partition.pieces_of(ranks - 1);
+        const kernels::RankInputs inputs = problem.inputs(pieces);
+        kept->replan(pieces, inputs);
+        const auto fresh = backend.make_decoder(batch, pieces, inputs, options);
+        EXPECT_EQ(decode(*kept, batch, partition, ranks - 1),
+                  decode(*fresh, batch, partition, ranks - 1))
+            << backend.name() << ", " << shorter << " tokens less, " << ranks << " ranks";
       }
     }
+  }
+}
+
+// On GPUs, too, where there are some: they have the tensors of all pieces from the start.
+TEST(NodeDecoder, GivesTheSameBitsWhenItPlansAnewForOtherLengthsAndPieces) {
+  const std::vector<std::int64_t> lengths{700, 90, 64 * 9};
+  const LocalProblem small(lengths);
+  const LocalProblem for_gpus({.context_lens = lengths, .d_qk = 576, .d_v = 512});
+  for (const kernels::Backend* backend : kernels::backends()) {
+    if (!backend->why_unavailable().empty()) continue;
+    expect_same_bits_when_planned_anew(*backend, small);
+    if (!backend->gpus().empty()) expect_same_bits_when_planned_anew(*backend, for_gpus);
   }
 }
 

@@ -14,6 +14,8 @@ struct LocalSpec {
   std::int64_t query_len = 1;
   std::int64_t heads = 128;
   std::int64_t page_block_size = 16;
+  std::int64_t d_qk = 40;
+  std::int64_t d_v = 32;
 };
 
 /// Requests of equal query length, their tensors in memory. The tensors depend on the lengths and
@@ -24,7 +26,7 @@ class LocalProblem {
       : LocalProblem(LocalSpec{context_lens}) {}
 
   explicit LocalProblem(const LocalSpec& spec) {
-    batch_.shape = {.h_q = spec.heads, .h_kv = 1, .d_qk = 40, .d_v = 32};
+    batch_.shape = {.h_q = spec.heads, .h_kv = 1, .d_qk = spec.d_qk, .d_v = spec.d_v};
     batch_.chunk_tokens = 64;
     batch_.softmax_scale = 0.2;
     batch_.page_block_size = spec.page_block_size;
