@@ -36,7 +36,7 @@ TEST(M16Geometry, GivesManyRequestsABlockEach) {
 TEST(M16Geometry, GivesFewRequestsClusters) {
   EXPECT_EQ(geometry_of(4, 4096).blocks_per_team, 16);
   EXPECT_EQ(geometry_of(16, 1024).blocks_per_team, 4);
-  EXPECT_EQ(geometry_of(32, 4096), (KernelGeometry{32, 2, 16, 128}));
+  EXPECT_EQ(geometry_of(32, 4096), (KernelGeometry{32, 3, 16, 192}));
 }
 
 TEST(M16Geometry, UsesTheWholeChipForALongRequest) {
@@ -89,7 +89,7 @@ TEST(DecodeM16, KeepsTheManyPartsOfATeamApart) {
   use_device(0);
   if (this_device().compute_capability != 90) GTEST_SKIP() << "the GPU is no Hopper";
   std::mt19937 random(11);
-  for (const int blocks : {1, 2, 4, 8, 16}) {
+  for (const int blocks : {1, 2, 3, 4, 8, 16}) {
     for (const std::int64_t longest : {300, 2000, 5000}) {
       ProblemSpec spec;
       for (int i = 0; i < 60; ++i) {

@@ -73,6 +73,8 @@ Kernel kernel_of(int blocks) {
       return decode<kBf16, kDQk, kDV, 1>;
     case 2:
       return decode<kBf16, kDQk, kDV, 2>;
+    case 3:
+      return decode<kBf16, kDQk, kDV, 3>;
     case 4:
       return decode<kBf16, kDQk, kDV, 4>;
     case 8:

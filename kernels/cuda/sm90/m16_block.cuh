@@ -58,13 +58,33 @@ struct Layout {
   static constexpr int kMerged = kSlicesReceived + 8;  ///< mbarrier: the block has done a part
   static constexpr int kBytes = kMerged + 8;
 
-  // A part's end in the linear memory of a tile's slots: slices of the blocks' partials, as they
-  // arrive, then what the groups hand each other and later the merged rows.
   static constexpr int kRingBytes = kSlots * kSlotBytes;
-  static constexpr int kPartialBytes = kRows * kDV * 4;
-  static_assert(2 * kPartialBytes <= kTileSlots * kSlotBytes);
   static_assert(kBytes <= 227 * 1024);
   static_assert(kColumns == kValueColumns + 1 && kValueColumns % 4 == 0);
+};
+
+/// The end of a part, in the linear memory of a tile's slots: first the slices that the team's
+/// blocks send (a slice is some pieces, a piece 16 elements of the 16 rows), then the pieces that
+/// the groups hand each other. The merged rows replace the latter, or the slices of a lone block.
+template <int kDQk, int kDV, int kBlocks>
+struct Slices {
+  using L = Layout<kDQk, kDV>;
+  static constexpr int kPieces = kDV / 16;
+  static constexpr int kPieceBytes = kRows * 16 * 4;
+  static constexpr int kMostPieces = (kPieces + kBlocks - 1) / kBlocks;  ///< of a slice
+  static constexpr int kSliceBytes = kMostPieces * kPieceBytes;
+  static constexpr int kHanded = kBlocks * kSliceBytes;
+  static_assert(kBlocks <= kMostBlocks);
+  static_assert(kHanded + kPieces * kPieceBytes <= L::kTileSlots * L::kSlotBytes);
+
+  /// The first piece that a block merges; the next block's is the end.
+  static __device__ __forceinline__ int begin(int block) { return kPieces * block / kBlocks; }
+  static __device__ __forceinline__ int owner(int piece) {
+    return ((piece + 1) * kBlocks - 1) / kPieces;
+  }
+  static __device__ __forceinline__ int pieces_of(int block) {
+    return begin(block + 1) - begin(block);
+  }
 };
 
 /// Where a row's results go: of the part, or of the request.

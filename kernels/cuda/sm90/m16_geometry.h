@@ -9,7 +9,7 @@
 namespace mla::kernels::cuda {
 
 /// The sizes that a team of decode_m16 can have, in blocks.
-inline constexpr std::array<int, 5> kM16TeamSizes{1, 2, 4, 8, 16};
+inline constexpr std::array<int, 6> kM16TeamSizes{1, 2, 3, 4, 8, 16};
 
 /// Teams of each of those sizes that can run at the same time.
 using M16Residency = std::array<int, kM16TeamSizes.size()>;

@@ -74,6 +74,7 @@ class Loader {
   /// Gives the computing warps a tile's slots for the end of the part, and tells the cluster that
   /// this block can receive what is sent there.
   __device__ __forceinline__ void give_tile() {
+    using S = Slices<kDQk, kDV, kBlocks>;
     for (int i = 0; i < L::kTileSlots; ++i) {
       wait_empty(place_.plus(i));
       if (lane_ == 0) arrive(full(place_.plus(i)));
@@ -84,7 +85,8 @@ class Loader {
       merged_parity_ ^= 1;
       if (lane_ == 0) {
         arrive_and_expect(shared_ + L::kStatsReceived, kBlocks * kRows * 8);
-        arrive_and_expect(shared_ + L::kSlicesReceived, L::kPartialBytes);
+        arrive_and_expect(shared_ + L::kSlicesReceived,
+                          kBlocks * S::pieces_of(block_) * S::kPieceBytes);
       }
       __syncwarp();
       if (lane_ < kBlocks) {
