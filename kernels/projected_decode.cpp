@@ -1,7 +1,10 @@
 #include "kernels/projected_decode.h"
 
 #include <algorithm>
+#include <atomic>
+#include <memory>
 #include <numbers>
+#include <thread>
 
 #include "core/split_plan.h"
 #include "kernels/workspace.h"
@@ -23,7 +26,7 @@ TileSizes largest_tile(const Batch& batch, const ProjectedPlan& plan) {
     for (std::int64_t p = tile.parts.begin; p < tile.parts.end; ++p) {
       const ProjectedPart& part = plan.parts[p];
       const std::int64_t rows = part.queries.size() * tile.heads.size();
-      sizes.call_rows = std::max(sizes.call_rows, std::min(rows, kMaxRowsPerItem));
+      sizes.call_rows = std::max(sizes.call_rows, std::min(rows, plan.rows_per_call()));
       sizes.context_len = std::max(sizes.context_len, batch.requests[part.request].context_len);
     }
   }
@@ -57,6 +60,13 @@ std::int64_t bytes_per_thread(const Batch& batch, const TileSizes& sizes,
   return round_up(cut.bytes(), kPage);
 }
 
+/// How far the attention of a tile is, whose calls any thread may take.
+struct alignas(64) TileProgress {
+  std::atomic<bool> absorbed = false;
+  std::atomic<std::int64_t> taken = 0;  ///< calls; more than there are when nothing is left
+  std::atomic<std::int64_t> done = 0;
+};
+
 /// One thread at work.
 class TileRunner {
  public:
@@ -72,10 +82,18 @@ class TileRunner {
         memory_(memory) {}
 
   /// @param next_heads of the tile after it, whose W_UK is read next
-  void run(const ProjectedTile& tile, Range next_heads) const {
+  void run(const ProjectedTile& tile, Range next_heads, TileProgress& progress) const {
     absorb(tile);
-    attend(tile);
+    progress.absorbed.store(true, std::memory_order_release);
+    attend(tile, memory_.rows, progress);
+    const std::int64_t calls = num_calls(tile);
+    while (progress.done.load(std::memory_order_acquire) < calls) std::this_thread::yield();
     project(tile, next_heads);
+  }
+
+  /// Takes calls of another thread's tile, whose rows are `rows`, if there are some to take.
+  void help(const ProjectedTile& tile, std::uint16_t* rows, TileProgress& progress) const {
+    if (progress.absorbed.load(std::memory_order_acquire)) attend(tile, rows, progress);
   }
 
  private:
@@ -89,24 +107,46 @@ class TileRunner {
     }
   }
 
-  /// A backend takes so many rows at a time.
-  void attend(const ProjectedTile& tile) const {
+  std::int64_t calls_of(const ProjectedTile& tile, const ProjectedPart& part) const {
+    return ceil_div(part.queries.size() * tile.heads.size(), plan_.rows_per_call());
+  }
+
+  std::int64_t num_calls(const ProjectedTile& tile) const {
+    std::int64_t calls = 0;
+    for (std::int64_t p = tile.parts.begin; p < tile.parts.end; ++p) {
+      calls += calls_of(tile, plan_.parts[p]);
+    }
+    return calls;
+  }
+
+  /// Takes calls for as long as there are any.
+  /// @param tile_rows [token][head][d_qk] absorbed queries, which o replaces
+  void attend(const ProjectedTile& tile, std::uint16_t* tile_rows, TileProgress& progress) const {
     const std::int64_t heads = tile.heads.size();
+    std::int64_t call = progress.taken.fetch_add(1, std::memory_order_relaxed);
+    std::int64_t first_call = 0;
     std::int64_t part_row = 0;
     for (std::int64_t p = tile.parts.begin; p < tile.parts.end; ++p) {
-      const std::int64_t rows = plan_.parts[p].queries.size() * heads;
-      for (std::int64_t row = 0; row < rows; row += kMaxRowsPerItem) {
-        DecodeParams params = params_of(plan_.parts[p], tile.heads, part_row);
-        params.rows = {row, std::min(rows, row + kMaxRowsPerItem)};
-        attend_rows(tile, params, part_row + row);
+      const ProjectedPart& part = plan_.parts[p];
+      const std::int64_t rows = part.queries.size() * heads;
+      const std::int64_t end_call = first_call + calls_of(tile, part);
+      while (call < end_call) {
+        const std::int64_t row = (call - first_call) * plan_.rows_per_call();
+        DecodeParams params = params_of(part, tile.heads, tile_rows + part_row * d_qk());
+        params.rows = {row, std::min(rows, row + plan_.rows_per_call())};
+        attend_rows(tile, params, tile_rows, part_row + row);
+        progress.done.fetch_add(1, std::memory_order_release);
+        call = progress.taken.fetch_add(1, std::memory_order_relaxed);
       }
+      first_call = end_call;
       part_row += rows;
     }
   }
 
   /// Queries are counted from the part's first one; counted from the end, where causality looks,
   /// they stay where they are.
-  DecodeParams params_of(const ProjectedPart& part, Range heads, std::int64_t part_row) const {
+  DecodeParams params_of(const ProjectedPart& part, Range heads,
+                         const std::uint16_t* part_rows) const {
     const Request& request = batch_.requests[part.request];
     return {.shape = batch_.shape,
             .chunk_tokens = batch_.chunk_tokens,
@@ -115,7 +155,7 @@ class TileRunner {
             .block_table = inputs_.block_tables[part.request],
             .kv_head = heads.begin / batch_.shape.heads_per_kv(),
             .context_len = request.context_len,
-            .q = memory_.rows + part_row * d_qk(),
+            .q = part_rows,
             .q_token_stride = heads.size() * d_qk(),
             .q_head_stride = d_qk(),
             .query_len = request.query_len - part.queries.begin,
@@ -123,7 +163,7 @@ class TileRunner {
             .causal = batch_.causal};
   }
 
-  void attend_rows(const ProjectedTile& tile, const DecodeParams& params,
+  void attend_rows(const ProjectedTile& tile, const DecodeParams& params, std::uint16_t* tile_rows,
                    std::int64_t first_row) const {
     const std::int64_t rows = params.rows.size();
     const PartialView root = partial_at(memory_.partial, rows, batch_.shape.d_v);
@@ -133,7 +173,7 @@ class TileRunner {
       backend_.decode(params, {0, params.num_chunks()}, memory_.partial, memory_.decode);
     }
     // The backend has read these rows' queries for the last time.
-    weights_.kernel().normalise(root, memory_.rows + first_row * d_qk(), d_qk());
+    weights_.kernel().normalise(root, tile_rows + first_row * d_qk(), d_qk());
     const std::int64_t heads = tile.heads.size();
     for (std::int64_t i = 0; i < rows; ++i) {
       const std::int64_t token = tile.tokens.begin + (first_row + i) / heads;
@@ -172,7 +212,8 @@ class TileRunner {
 std::int64_t projected_workspace_bytes(const Batch& batch, const ProjectedPlan& plan,
                                        const PackedProjections& weights,
                                        const HostBackend& backend) {
-  return plan.threads() * bytes_per_thread(batch, largest_tile(batch, plan), weights, backend);
+  return plan.threads() * bytes_per_thread(batch, largest_tile(batch, plan), weights, backend) +
+         std::ssize(plan.tiles) * static_cast<std::int64_t>(sizeof(TileProgress));
 }
 
 void decode_projected(const Batch& batch, const ProjectedPlan& plan,
@@ -182,14 +223,26 @@ void decode_projected(const Batch& batch, const ProjectedPlan& plan,
   const TileSizes sizes = largest_tile(batch, plan);
   const std::int64_t bytes = bytes_per_thread(batch, sizes, weights, backend);
   const int threads = plan.threads();
+  auto* const progress = reinterpret_cast<TileProgress*>(workspace.data() + threads * bytes);
+  std::uninitialized_default_construct_n(progress, plan.tiles.size());
+  const auto memory_of = [&](int thread) {
+    WorkspaceCutter cut(workspace.data() + thread * bytes);
+    return ThreadMemory(cut, batch, sizes, weights, backend);
+  };
 #pragma omp parallel for schedule(static, 1) num_threads(threads)
   for (int thread = 0; thread < threads; ++thread) {
-    WorkspaceCutter cut(workspace.data() + thread * bytes);
-    const ThreadMemory memory(cut, batch, sizes, weights, backend);
+    const ThreadMemory memory = memory_of(thread);
     const TileRunner runner(batch, plan, weights, backend, inputs, outputs, memory);
     const std::int64_t end = plan.thread_offsets[thread + 1];
     for (std::int64_t i = plan.thread_offsets[thread]; i < end; ++i) {
-      runner.run(plan.tiles[i], i + 1 < end ? plan.tiles[i + 1].heads : Range{});
+      runner.run(plan.tiles[i], i + 1 < end ? plan.tiles[i + 1].heads : Range{}, progress[i]);
+    }
+    for (int step = 1; step < threads; ++step) {
+      const int other = (thread + step) % threads;
+      std::uint16_t* const rows = memory_of(other).rows;
+      for (std::int64_t i = plan.thread_offsets[other]; i < plan.thread_offsets[other + 1]; ++i) {
+        runner.help(plan.tiles[i], rows, progress[i]);
+      }
     }
   }
 }

@@ -34,8 +34,9 @@ std::int64_t projected_workspace_bytes(const Batch& batch, const ProjectedPlan& 
 ///   out = o W_UV
 /// where `batch` describes the absorbed attention: d_qk = d_latent + d_rope, d_v = d_latent. Of its
 /// requests only the lengths are read. Absorbed queries and o stay in the workspace, a few MiB per
-/// thread, written and read by the same thread. The bits of a row depend on its query, its cache
-/// and the weights alone: not on the batch, the plan or the threads. Allocates nothing.
+/// thread. A thread that has done its tiles helps others with the attention of theirs. The bits of
+/// a row depend on its query, its cache and the weights alone: not on the batch, the plan or the
+/// threads. Allocates nothing.
 /// @param workspace aligned to 64 bytes, projected_workspace_bytes
 /// @pre weights and inputs.kv are of batch.dtype, and the weights have batch.shape.h_q heads
 void decode_projected(const Batch& batch, const ProjectedPlan& plan,

@@ -4,7 +4,6 @@
 #include <cstdio>
 #include <limits>
 
-#include "core/split_plan.h"
 #include "kernels/projected_kernel.h"
 
 namespace mla::kernels {
@@ -110,7 +109,8 @@ void add_cost(const Batch& batch, const ProjectionDims& dims, const ProjectedPla
     const Request& request = batch.requests[part.request];
     sum.attention_flops += static_cast<double>(part.queries.size()) *
                            token_cost(batch, request, tile.heads.size(), cost);
-    const std::int64_t calls = ceil_div(part.queries.size() * tile.heads.size(), kMaxRowsPerItem);
+    const std::int64_t calls =
+        ceil_div(part.queries.size() * tile.heads.size(), plan.rows_per_call());
     sum.kv_bytes +=
         static_cast<double>(calls * request.context_len * shape.d_qk * size_of(batch.dtype));
   }

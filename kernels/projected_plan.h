@@ -7,6 +7,7 @@
 #include "core/batch.h"
 #include "core/cost_model.h"
 #include "core/range.h"
+#include "core/split_plan.h"
 
 namespace mla::kernels {
 
@@ -58,6 +59,11 @@ struct ProjectedPlan {
   ProjectedCost cost;
 
   int threads() const { return head_parts * token_parts; }
+  /// Rows that a thread attends in one go: where there are several threads, half of the most, which
+  /// is as fast by itself and leaves more to share at the end.
+  std::int64_t rows_per_call() const {
+    return threads() > 1 ? kMaxRowsPerItem / 2 : kMaxRowsPerItem;
+  }
 };
 
 /// The cheapest of all grids of `threads` threads. A pure function of sizes.

@@ -94,7 +94,8 @@ struct Fp32Scheme {
     std::int64_t ld;
     bool first;                         ///< slab: there are no sums to go on with
     const std::uint16_t* const* ahead;  ///< rows to prefetch, or null
-    std::int64_t ahead_begin;           ///< the slab's first element
+    std::int64_t ahead_begin;           ///< their first element
+    std::int64_t words;                 ///< of 16 bits, of an element there
   };
 
   /// scores[token][lane] += the products of the slab's elements, in order.
@@ -113,7 +114,7 @@ struct Fp32Scheme {
       if (tile.ahead != nullptr) {
         // A few lines at a time: many at once would fill the queue of misses and stall the loads.
         for (std::int64_t t = step / kStep % kStepsPerLine; t < kTokens; t += kStepsPerLine) {
-          __builtin_prefetch(tile.ahead[t] + tile.ahead_begin + step, 0, 2);
+          __builtin_prefetch(tile.ahead[t] + (tile.ahead_begin + step) * tile.words, 0, 3);
         }
       }
       const float* column = tile.kv + step / kLanes * kColumn + step % kLanes;
@@ -145,10 +146,12 @@ struct Fp32Scheme {
   }
 
   /// Takes the scores of the block on by the elements [begin, end). The first groups' tiles
-  /// prefetch these elements of the next block.
-  static void score_slab(const Scratch& s, std::int64_t d_qk, std::int64_t groups, int tokens,
-                         std::int64_t begin, std::int64_t end, bool first) {
+  /// prefetch the slab that is widened next, of this block or of the next one.
+  static void score_slab(const DecodeParams& params, const Scratch& s, std::int64_t groups,
+                         int tokens, std::int64_t begin, std::int64_t end, bool first) {
+    const std::int64_t d_qk = params.shape.d_qk;
     const std::int64_t ld = groups * kLanes;
+    const bool last = end == d_qk;
     deal(groups, kScoreGroups, [&](std::int64_t group, std::int64_t num_groups) {
       with_constant<kScoreGroups>(num_groups, [&]<int kGroups>() {
         constexpr int kMostTokens = Simd::kScoreTokens[kGroups - 1];
@@ -160,8 +163,9 @@ struct Fp32Scheme {
                                .scores = s.scores + t * ld + group * kLanes,
                                .ld = ld,
                                .first = first,
-                               .ahead = group == 0 ? s.ahead + t : nullptr,
-                               .ahead_begin = begin};
+                               .ahead = group == 0 ? (last ? s.ahead : s.rows) + t : nullptr,
+                               .ahead_begin = last ? 0 : end,
+                               .words = size_of(params.kv.dtype) / 2};
           with_constant<kMostTokens>(num_tokens,
                                      [&]<int kTokens>() { score_tile<kTokens, kGroups>(tile); });
         });
@@ -184,7 +188,7 @@ struct Fp32Scheme {
       } else {
         widen_slab<DType::kFp16>(s, tokens, begin, end);
       }
-      if (begin >= zeros) score_slab(s, d_qk, groups, tokens, begin, end, begin == zeros);
+      if (begin >= zeros) score_slab(params, s, groups, tokens, begin, end, begin == zeros);
     }
   }
 

@@ -23,9 +23,10 @@ struct ScoreTile {
   const std::uint16_t* const* ahead;  ///< as many rows of the next block, to prefetch, or null
 };
 
-/// Asks for the rows `ahead` of a tile to be brought into L2, line after line, a few lines with
-/// every step of the tile's loop: with kLines a quarter of its tokens they are all asked for in the
-/// end. What is too much for a row's end is taken for the next row's begin, where it mostly lies.
+/// Asks for the rows `ahead` of a tile to be brought into the caches, line after line, a few lines
+/// with every step of the tile's loop: with kLines a quarter of its tokens they are all asked for
+/// in the end. What is too much for a row's end is taken for the next row's begin, where it mostly
+/// lies.
 template <int kLines>
 class RowsAhead {
  public:
@@ -39,7 +40,7 @@ class RowsAhead {
       left_ += row_bytes_;
     }
 #pragma GCC unroll 8
-    for (int i = 0; i < kLines; ++i) _mm_prefetch(line_ + i * kLineBytes, _MM_HINT_T1);
+    for (int i = 0; i < kLines; ++i) _mm_prefetch(line_ + i * kLineBytes, _MM_HINT_T0);
     line_ += kLines * kLineBytes;
     left_ -= kLines * kLineBytes;
   }
