@@ -27,7 +27,8 @@ struct CostModel {
   double flop_per_far_message = 2e6;   ///< flop_per_message between nodes
   int ranks_per_node = 0;              ///< runs of so many ranks share a node; 0: all of them do
   double flop_per_second = 0;          ///< FLOP-equivalents that a rank does; 0: unknown
-  /// How many times as long as others each rank takes to compute; 1 where nothing is said.
+  /// How many times as long as a usual rank each one takes to compute; less than 1 for a fast one,
+  /// 1 where nothing is said.
   std::vector<double> slowness;
 
   /// Of one rank.

@@ -326,18 +326,17 @@ std::string to_string(const ShardMode& mode) {
 
 Partition make_partition(const Batch& batch, ShardMode mode, int ranks, const CostModel& cost) {
   if (mode.kind != ShardMode::Kind::kAuto) return fixed_partition(batch, mode, ranks, cost);
-  std::vector<Partition> partitions;
+  const std::vector<ShardMode> candidates = auto_candidates(ranks, batch.shape.h_q);
   std::vector<double> predicted;
-  for (const ShardMode candidate : auto_candidates(ranks, batch.shape.h_q)) {
-    const Partition& partition =
-        partitions.emplace_back(fixed_partition(batch, candidate, ranks, cost));
+  for (const ShardMode candidate : candidates) {
+    const Partition partition = fixed_partition(batch, candidate, ranks, cost);
     predicted.push_back(
         predicted_cost(batch, loads_of(batch, partition, cost, CountPages::kNo), cost).total());
   }
   const double enough = kTie * *std::min_element(predicted.begin(), predicted.end());
-  const auto first = std::find_if(predicted.begin(), predicted.end(),
-                                  [=](double seconds) { return seconds <= enough; });
-  return std::move(partitions[first - predicted.begin()]);
+  const auto first =
+      std::find_if(predicted.begin(), predicted.end(), [=](double flop) { return flop <= enough; });
+  return fixed_partition(batch, candidates[first - predicted.begin()], ranks, cost);
 }
 
 Partition make_partition(const Batch& batch, std::span<const std::int64_t> requests, ShardMode mode,

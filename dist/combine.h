@@ -33,7 +33,7 @@ struct CombineStats {
 /// How partials are combined.
 struct CombineSettings {
   ExchangeKind exchange = ExchangeKind::kAuto;
-  /// Partials other than of fp32 are those of whole runs: as exact as they can be for their bytes.
+  /// With bf16 a rank merges all that it has of a request first (`Runs`), and sends one partial.
   WireElement element = WireElement::kFp32;
   int threads = 1;
   /// For tests and experiments: takes runs of so many ranks for nodes. 0: the nodes as they are.

@@ -53,7 +53,7 @@ struct Holdings {
 ///
 /// With one backend and `compute.exact` the results are the same bits for any partition, number of
 /// ranks and number of threads. Without, a rank sends one partial of bf16 for a request, and GPUs
-/// cut keys as they like: the same bits for the same job.
+/// cut keys as they like: the same bits for the same partition and exchange.
 class Decoder {
  public:
   /// `partition` is for comm.size() ranks and the same on all of them; `holdings` have this rank's

@@ -11,7 +11,7 @@
 
 namespace mla::dist {
 
-/// How partials travel. Results are the same bits with each.
+/// How partials travel. Partials of fp32 give the same bits with each.
 enum class ExchangeKind : std::uint8_t {
   kAuto,       ///< kShm on one node, else kTwoLevel or kP2p, as the cost model says
   kP2p,        ///< a message for each pair of ranks that has something to say

@@ -1,6 +1,7 @@
 #include "dist/held_partials.h"
 
 #include <algorithm>
+#include <optional>
 #include <string>
 
 #include "core/chunk_tree.h"
@@ -124,6 +125,19 @@ void HeldPartials::fold_nodes(Held& held) const {
   }
 }
 
+/// Other ranks send whole nodes, each once.
+void HeldPartials::check_parts(const Held& held) const {
+  for (std::size_t n = 1; n < held.nodes.size(); ++n) {
+    const Node& left = held.nodes[n - 1];
+    const Node& right = held.nodes[n];
+    const bool from_others = left.message != nullptr || right.message != nullptr;
+    if (from_others && left.value.node == right.value.node) {
+      throw MpiError("combine", "a partial of request " + std::to_string(held.item.request) +
+                                    " is there twice");
+    }
+  }
+}
+
 void HeldPartials::fold_all(int threads, ResultSink* results) {
   struct Task {
     const Held* held = nullptr;
@@ -132,14 +146,16 @@ void HeldPartials::fold_all(int threads, ResultSink* results) {
   std::vector<Task> tasks;
   for (auto& [key, held] : held_) {
     const std::int64_t chunks = num_chunks(held.item);
-    std::sort(held.nodes.begin(), held.nodes.end(), [=](const Node& a, const Node& b) {
+    // Parts of one node stay in their order.
+    std::stable_sort(held.nodes.begin(), held.nodes.end(), [=](const Node& a, const Node& b) {
       return chunks_of(a.value.node, chunks).begin < chunks_of(b.value.node, chunks).begin;
     });
+    if (in_parts_) check_parts(held);
     const std::int64_t blocks = count_blocks(held.item.rows.size());
     for (std::int64_t block = 0; block < blocks; ++block) tasks.push_back({&held, block});
   }
   const auto count = static_cast<std::int64_t>(tasks.size());
-  std::optional<Fault> first_fault;
+  std::optional<Fault> found;
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
     Folder folder(*this, results);
@@ -148,10 +164,10 @@ void HeldPartials::fold_all(int threads, ResultSink* results) {
       const auto fault = folder.fold(*tasks[t].held, tasks[t].block);
       if (!fault) continue;
 #pragma omp critical
-      first_fault = fault;
+      found = fault;
     }
   }
-  if (first_fault) first_fault->message->refuse(first_fault->place);
+  if (found) found->message->refuse(found->place);
   for (auto& [key, held] : held_) fold_nodes(held);
 }
 

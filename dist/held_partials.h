@@ -1,7 +1,6 @@
 #pragma once
 
 #include <map>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -38,7 +37,8 @@ class HeldPartials {
 
   /// Folds all, and finishes every item into `results`; then nothing is held.
   /// @throws MpiError if a message is damaged, or unless the nodes of each item cover all its
-  /// chunks once. Some rows may have been finished then.
+  /// chunks once; of nodes in parts only what comes in messages is known to be there once. Some
+  /// rows may have been finished then.
   void finish(int threads, ResultSink& results);
 
  private:
@@ -62,6 +62,7 @@ class HeldPartials {
 
   std::int64_t num_chunks(const WorkItem& item) const;
   void make_room();
+  void check_parts(const Held& held) const;
   void fold_all(int threads, ResultSink* results);
   void fold_nodes(Held& held) const;
 

@@ -9,11 +9,13 @@ namespace mla::dist {
 void Packing::add(std::vector<NodePartial> nodes, bool in_parts) {
   const WireItem& item = message_.items()[partials_.size()];
   std::vector<TreeNode> names;
+  bool fits = true;
   for (const NodePartial& node : nodes) {
     const bool is_next_part = in_parts && !names.empty() && names.back() == node.node;
     if (!is_next_part) names.push_back(node.node);
+    fits = fits && node.partial.rows == item.item.rows.size();
   }
-  if (names != item.nodes) {
+  if (!fits || names != item.nodes) {
     throw MpiError("exchange", "the partials of request " + std::to_string(item.item.request) +
                                    " at hand are not those of the partition");
   }

@@ -15,7 +15,7 @@ class Packing {
   explicit Packing(Message message) : message_(std::move(message)) {}
 
   /// The nodes of the message's next item; with `in_parts` each may come in several parts.
-  /// @throws MpiError if they are others than the item's
+  /// @throws MpiError if they are others than the item's, or have other rows
   void add(std::vector<NodePartial> nodes, bool in_parts);
 
  private:

@@ -15,7 +15,7 @@ namespace mla::dist {
 /// of which different heads are cut in different places stay in their chunks.
 class Runs {
  public:
-  /// Local. The batch is one of sizes.
+  /// `batch`: sizes are enough. Local.
   Runs(const Batch& batch, const Partition& partition);
 
   /// The runs as chunks, of one token each.

@@ -156,7 +156,7 @@ std::byte* Message::at(Place place) const {
 
 void Message::write(Place place, const PartialView& partial) {
   const RecordLayout layout(d_v_, label_.element);
-  const std::int64_t rows = partial.rows;
+  const std::int64_t rows = rows_at(place);
   std::byte* const record = at(place);
   std::byte* const payload = record + kRecordLine;
   std::memcpy(payload, partial.m_log2, rows * 4);

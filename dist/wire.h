@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "core/batch.h"
-#include "core/partial_fold.h"
+#include "core/partial.h"
 #include "dist/route.h"
 
 namespace mla::dist {
@@ -66,7 +66,7 @@ class Message {
   };
 
   void write_header();
-  /// Writes a record; `partial` has the rows of the block.
+  /// Writes a record. @pre `partial` has the rows of the block
   void write(Place place, const PartialView& partial);
 
   /// @throws MpiError if the header is not what the label and the items say

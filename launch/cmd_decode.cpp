@@ -32,7 +32,7 @@ Command add_decode(CLI::App& app) {
   cmd->add_option(
          "--combine", options->combine,
          "exact: the same bits for any ranks and batch; fast: a rank sends one partial of bf16 "
-         "for a request, and GPUs cut keys as it suits the batch, the same bits for the same job")
+         "for a request, and GPUs cut keys as it suits the batch, so bits depend on the cuts")
       ->check(CLI::IsMember({"exact", "fast"}))
       ->capture_default_str();
   cmd->add_option("--exchange", options->exchange,

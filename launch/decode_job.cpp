@@ -5,7 +5,6 @@
 #include <span>
 #include <vector>
 
-#include <malloc.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
 
@@ -26,11 +25,22 @@
 #include "launch/tables.h"
 #include "proto/file_io.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 namespace mla::launch {
 namespace {
 
 constexpr double kMinCalibratedSeconds = 1;  // of a job whose messages are worth measuring
-constexpr int kMappedBytes = 1 << 20;        // larger blocks go back to the system when freed
+
+/// Large blocks go back to the system when freed. The heap would take larger and larger ones, and
+/// small ones above would keep them in it.
+void give_back_freed_memory() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);
+#endif
+}
 
 std::int64_t peak_rss_bytes() {
   rusage usage{};
@@ -84,11 +94,7 @@ void print_expected(const DecodeContext& context, std::span<const std::int64_t> 
 }  // namespace
 
 ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options) {
-#ifdef __GLIBC__
-  // Otherwise the heap takes larger and larger blocks, and small ones above keep those from going
-  // back: steps of one size left a rank twice as large after a minute.
-  mallopt(M_MMAP_THRESHOLD, kMappedBytes);
-#endif
+  give_back_freed_memory();
   const StopRequest stop_request;
   const dist::Stopwatch job_watch;
   const int threads = choose_threads(comm, options.threads);

@@ -1,6 +1,5 @@
 #include "launch/generate/report.h"
 
-#include <algorithm>
 #include <cstdio>
 #include <vector>
 

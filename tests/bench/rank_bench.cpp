@@ -53,7 +53,9 @@ void add_options(CLI::App& app, RankBenchOptions& options) {
   app.add_option("--backend", options.backend, "As of meshmla decode");
   app.add_option("--exchange", options.exchanges, "As of meshmla decode, several with commas")
       ->delimiter(',');
-  app.add_option("--combine", options.combines, "As of meshmla decode, several with commas")
+  app.add_option("--combine", options.combines,
+                 "As of meshmla decode, several with commas; decode takes the first")
+      ->check(CLI::IsMember({"exact", "fast"}))
       ->delimiter(',');
   app.add_option("--threads", options.threads, "Of each rank");
   app.add_option("--ranks-per-node", options.pretended_ranks_per_node,

@@ -25,16 +25,13 @@ Calibration calibrate_for(const Problem& problem, int pretended_ranks_per_node,
 }
 
 std::vector<double> numbers_of(const Calibration& c) {
-  return {c.flop_per_second,
-          c.seconds_per_kv_byte,
-          c.padded_values,
-
-          c.near.per_message,
-          c.near.per_byte,
-          c.far.per_message,
-          c.far.per_byte,
-          static_cast<double>(c.ranks_per_node),
-          c.seconds_per_loaded_byte};
+  std::vector<double> numbers{c.flop_per_second,        c.seconds_per_kv_byte,
+                              c.padded_values,          c.near.per_message,
+                              c.near.per_byte,          c.far.per_message,
+                              c.far.per_byte,           static_cast<double>(c.ranks_per_node),
+                              c.seconds_per_loaded_byte};
+  numbers.insert(numbers.end(), c.slowness.begin(), c.slowness.end());
+  return numbers;
 }
 
 TEST(Calibrate, AllRanksGetTheSame) {

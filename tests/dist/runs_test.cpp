@@ -14,7 +14,7 @@
 namespace mla::dist {
 namespace {
 
-constexpr std::int64_t kDv = 4;
+constexpr std::int64_t kValueDims = 4;
 
 Batch some_batch() {
   return test::planning_batch({64 * 37, 300, 0, 1, 64 * 90 + 3, 64 * 9}, 13);
@@ -63,9 +63,9 @@ class RunsParts : public testing::Test {
         item_{.request = 0, .heads = {0, kRows}, .rows = {0, kRows}, .chunks = {7, 14}} {
     float next = 0;
     for (const TreeNode node : maximal_nodes(item_.chunks, 14)) {
-      auto& floats = values_.emplace_back(partial_floats(kRows, kDv));
+      auto& floats = values_.emplace_back(partial_floats(kRows, kValueDims));
       for (float& value : floats) value = next += 0.25F;
-      open_.nodes.push_back({node, partial_at(floats.data(), kRows, kDv)});
+      open_.nodes.push_back({node, partial_at(floats.data(), kRows, kValueDims)});
     }
   }
 
