@@ -6,7 +6,6 @@
 #include <numbers>
 #include <thread>
 
-#include "core/split_plan.h"
 #include "kernels/workspace.h"
 
 namespace mla::kernels {

@@ -25,8 +25,9 @@ struct ProjectedPart {
   friend bool operator==(const ProjectedPart&, const ProjectedPart&) = default;
 };
 
-/// What one thread absorbs, attends and projects in one go: its absorbed queries stay in the
-/// thread's workspace. Some heads, which share a KV head, of some tokens.
+/// What one thread owns at a time: it absorbs the queries, which stay in its workspace, and
+/// projects the results; in between other threads may attend some of the rows. Some heads, which
+/// share a KV head, of some tokens.
 struct ProjectedTile {
   Range tokens;  ///< of total_q
   Range heads;
@@ -48,8 +49,9 @@ struct ProjectedCost {
 };
 
 /// How the threads of a process share the fused operator: a grid of `head_parts` times
-/// `token_parts` threads, each of which owns its heads of its tokens. Nothing is merged and nobody
-/// waits for anybody.
+/// `token_parts` threads, each of which owns its heads of its tokens. Nothing is merged. A thread
+/// that is done helps others with their attention; all that an owner ever waits for is that its
+/// helpers finish the rows they took.
 struct ProjectedPlan {
   int head_parts = 1;
   int token_parts = 1;

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <iterator>
 
+#include "core/range.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/chunk_loop.h"
 #include "kernels/cpu/scratch.h"
@@ -31,7 +32,7 @@ struct Fp32Scheme {
   static constexpr bool kRoundsWeights = false;
 
   static constexpr int kStep = kLanes < 8 ? kLanes : 8;  // elements; d_qk is a multiple of 8
-  static constexpr int kStepsPerLine = 32 / kStep;       // cache lines hold 32 elements
+  static constexpr int kWordsPerLine = 32;               // of 16 bits, of a cache line
   /// A slab of 64 tokens is 24 KiB in fp32, of 128 tokens 48 KiB.
   static constexpr int kSlab = 96;
   static constexpr int kColumn = kBlockTokens * kLanes;  // floats of kv[element / lanes]
@@ -72,13 +73,13 @@ struct Fp32Scheme {
     pack_rows<DType::kFp16>(params, groups, s);
   }
 
-  /// Elements [begin, end) of the block's cache rows in fp32.
+  /// Elements `slab` of the block's cache rows in fp32.
   template <DType kDType>
-  static void widen_slab(const Scratch& s, int tokens, std::int64_t begin, std::int64_t end) {
-    for (std::int64_t k = begin; k < end; k += kLanes) {
+  static void widen_slab(const Scratch& s, int tokens, Range slab) {
+    for (std::int64_t k = slab.begin; k < slab.end; k += kLanes) {
       float* to = s.kv + k / kLanes * kColumn;
       for (int t = 0; t < tokens; ++t, to += kLanes) {
-        Simd::store(to, widen<kDType>(s.rows[t], k, end));
+        Simd::store(to, widen<kDType>(s.rows[t], k, slab.end));
       }
     }
   }
@@ -93,10 +94,24 @@ struct Fp32Scheme {
     float* scores;  ///< [token][ld]
     std::int64_t ld;
     bool first;                         ///< slab: there are no sums to go on with
-    const std::uint16_t* const* ahead;  ///< rows to prefetch, or null
-    std::int64_t ahead_begin;           ///< their first element
+    const std::uint16_t* const* ahead;  ///< as many rows, to prefetch
+    Range ahead_elements;               ///< of them
     std::int64_t words;                 ///< of 16 bits, of an element there
   };
+
+  /// Prefetches this step's share of the elements ahead, which may be more or fewer than the
+  /// tile's: a few lines at a time, as many at once would fill the queue of misses and stall the
+  /// loads. Of the steps that share a line, a power of two, each asks for it in other rows.
+  template <int kTokens>
+  [[gnu::always_inline]] static void prefetch_ahead(const ScoreTile& tile, std::int64_t step,
+                                                    std::int64_t steps_per_line) {
+    for (std::int64_t e = step; e < tile.ahead_elements.size(); e += tile.elements) {
+      const std::int64_t first = e / kStep & (steps_per_line - 1);
+      for (std::int64_t t = first; t < kTokens; t += steps_per_line) {
+        __builtin_prefetch(tile.ahead[t] + (tile.ahead_elements.begin + e) * tile.words, 0, 3);
+      }
+    }
+  }
 
   /// scores[token][lane] += the products of the slab's elements, in order.
   template <int kTokens, int kGroups>
@@ -110,13 +125,9 @@ struct Fp32Scheme {
         sum[t][g] = tile.first ? Vector{} : Simd::load(scores);
       }
     }
+    const std::int64_t steps_per_line = kWordsPerLine / tile.words / kStep;
     for (std::int64_t step = 0; step < tile.elements; step += kStep) {
-      if (tile.ahead != nullptr) {
-        // A few lines at a time: many at once would fill the queue of misses and stall the loads.
-        for (std::int64_t t = step / kStep % kStepsPerLine; t < kTokens; t += kStepsPerLine) {
-          __builtin_prefetch(tile.ahead[t] + (tile.ahead_begin + step) * tile.words, 0, 3);
-        }
-      }
+      prefetch_ahead<kTokens>(tile, step, steps_per_line);
       const float* column = tile.kv + step / kLanes * kColumn + step % kLanes;
       // Unrolled, GCC 12 would load all the broadcasts of vectors without intrinsics first, and
       // spill.
@@ -145,26 +156,26 @@ struct Fp32Scheme {
     }
   }
 
-  /// Takes the scores of the block on by the elements [begin, end). The first groups' tiles
-  /// prefetch the slab that is widened next, of this block or of the next one.
+  /// Takes the scores of the block on by the elements `slab`. The first groups' tiles prefetch the
+  /// slab `next`, which is widened next, of this block or of the next one.
   static void score_slab(const DecodeParams& params, const Scratch& s, std::int64_t groups,
-                         int tokens, std::int64_t begin, std::int64_t end, bool first) {
+                         int tokens, Range slab, Range next, bool first) {
     const std::int64_t d_qk = params.shape.d_qk;
     const std::int64_t ld = groups * kLanes;
-    const bool last = end == d_qk;
+    const std::uint16_t* const* next_rows = next.begin == 0 ? s.ahead : s.rows;
     deal(groups, kScoreGroups, [&](std::int64_t group, std::int64_t num_groups) {
       with_constant<kScoreGroups>(num_groups, [&]<int kGroups>() {
         constexpr int kMostTokens = Simd::kScoreTokens[kGroups - 1];
         deal(tokens, kMostTokens, [&](std::int64_t t, std::int64_t num_tokens) {
-          const ScoreTile tile{.kv = s.kv + begin / kLanes * kColumn + t * kLanes,
-                               .q = s.q_floats + (group * d_qk + begin) * kLanes,
+          const ScoreTile tile{.kv = s.kv + slab.begin / kLanes * kColumn + t * kLanes,
+                               .q = s.q_floats + (group * d_qk + slab.begin) * kLanes,
                                .d_qk = d_qk,
-                               .elements = end - begin,
+                               .elements = slab.size(),
                                .scores = s.scores + t * ld + group * kLanes,
                                .ld = ld,
                                .first = first,
-                               .ahead = group == 0 ? (last ? s.ahead : s.rows) + t : nullptr,
-                               .ahead_begin = last ? 0 : end,
+                               .ahead = next_rows + t,
+                               .ahead_elements = group == 0 ? next : Range{},
                                .words = size_of(params.kv.dtype) / 2};
           with_constant<kMostTokens>(num_tokens,
                                      [&]<int kTokens>() { score_tile<kTokens, kGroups>(tile); });
@@ -177,18 +188,21 @@ struct Fp32Scheme {
                           const Scratch& s) {
     const std::int64_t d_qk = params.shape.d_qk;
     const std::int64_t zeros = params.q_zeros / kLanes * kLanes;
-    std::int64_t end = 0;
-    for (std::int64_t begin = 0; begin < d_qk; begin = end) {
+    const auto slab_from = [&](std::int64_t begin) {
       const std::int64_t stop = begin < zeros ? zeros : d_qk;
-      end = begin + kSlab < stop ? begin + kSlab : stop;
+      return Range{begin, begin + kSlab < stop ? begin + kSlab : stop};
+    };
+    for (Range slab = slab_from(0); !slab.empty(); slab = slab_from(slab.end)) {
       if (params.kv.dtype == DType::kBf16) {
-        widen_slab<DType::kBf16>(s, tokens, begin, end);
+        widen_slab<DType::kBf16>(s, tokens, slab);
       } else if (params.kv.dtype == DType::kFp32) {
-        widen_slab<DType::kFp32>(s, tokens, begin, end);
+        widen_slab<DType::kFp32>(s, tokens, slab);
       } else {
-        widen_slab<DType::kFp16>(s, tokens, begin, end);
+        widen_slab<DType::kFp16>(s, tokens, slab);
       }
-      if (begin >= zeros) score_slab(params, s, groups, tokens, begin, end, begin == zeros);
+      if (slab.begin < zeros) continue;
+      const Range next = slab_from(slab.end < d_qk ? slab.end : 0);
+      score_slab(params, s, groups, tokens, slab, next, slab.begin == zeros);
     }
   }
 

@@ -20,7 +20,7 @@ struct ScoreTile {
   std::int64_t pairs;                ///< of elements
   float* scores;                     ///< [token][ld], at its first token and group
   std::int64_t ld;
-  const std::uint16_t* const* ahead;  ///< as many rows of the next block, to prefetch, or null
+  const std::uint16_t* const* ahead;  ///< as many rows of tokens to come, to prefetch, or null
 };
 
 /// Asks for the rows `ahead` of a tile to be brought into the caches, line after line, a few lines

@@ -12,7 +12,7 @@ class Computer {
 
  public:
   __device__ __forceinline__ Computer(const DecodeArgs& args, std::uint32_t shared, int block)
-      : args_(args), w_(shared, block), shared_(shared) {
+      : args_(args), w_(shared, block) {
     part_ = w_.pointer<const Part>(L::kPart);
   }
 
@@ -23,7 +23,7 @@ class Computer {
       const int next = uniform(part_->next);
       if (next < 0) break;
       w_.barrier_of_all();
-      copy_record(args_.parts + next, shared_ + L::kPart, w_.thread);
+      copy_record(args_.parts + next, w_.shared + L::kPart, w_.thread);
       w_.barrier_of_all();
     }
   }
@@ -94,7 +94,7 @@ class Computer {
     for (int i = 0; i < kEach; ++i) {
       const int chunk = lane + i * kRowThreads;
       if (chunk < kChunks) {
-        store_shared(shared_ + L::kQ + chunk / 8 * (kRows * 128) + row * 128 +
+        store_shared(w_.shared + L::kQ + chunk / 8 * (kRows * 128) + row * 128 +
                          ((chunk % 8) ^ (row % 8)) * 16,
                      chunks[i]);
       }
@@ -128,7 +128,7 @@ class Computer {
         begin_products();
       }
       const std::uint64_t k = describe_rows(column(i));
-      const std::uint64_t q = describe_rows(shared_ + L::kQ + i * (kRows * 128));
+      const std::uint64_t q = describe_rows(w_.shared + L::kQ + i * (kRows * 128));
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         wgmma_64x16x16<kBf16, false>(s, moved(k, j * 32), moved(q, j * 32), i + j > 0);
@@ -168,7 +168,7 @@ class Computer {
       l_[row] += weight;
       l_[row + 1] += next_weight;
     }
-    const std::uint32_t weights = shared_ + L::kP + w_.group * (kRows * 128);
+    const std::uint32_t weights = w_.shared + L::kP + w_.group * (kRows * 128);
     const int p_row = w_.lane % 8 + (w_.lane / 16) * 8;
     const int p_chunk = w_.warp * 2 + (w_.lane / 8) % 2;
     store_matrices_transposed(weights + p_row * 128 + ((p_chunk ^ (p_row % 8)) * 16), p[0], p[1],
@@ -208,7 +208,7 @@ class Computer {
       new_m[i] = fmaxf(s[first], s[first + 2]);
     }
     const float largest = w_.over_lanes(new_m, [](float a, float b) { return fmaxf(a, b); });
-    const std::uint32_t maxima = shared_ + L::kMaxima + w_.group * (kGroupWarps * kRows * 4);
+    const std::uint32_t maxima = w_.shared + L::kMaxima + w_.group * (kGroupWarps * kRows * 4);
     if ((w_.lane & 4) == 0) store_shared(maxima + w_.reduced_row() * 16 + w_.warp * 4, largest);
     w_.group_barrier();
 #pragma unroll
@@ -278,23 +278,22 @@ class Computer {
   }
 
   __device__ __forceinline__ std::uint32_t slot(Place place) const {
-    return shared_ + place.slot * L::kSlotBytes;
+    return w_.shared + place.slot * L::kSlotBytes;
   }
   /// Column `i` of the tile at place_.
   __device__ __forceinline__ std::uint32_t column(int i) const {
     return slot(place_.plus(i / L::kSlotColumns)) + i % L::kSlotColumns * L::kColumnBytes;
   }
   __device__ __forceinline__ void wait_full(Place place) const {
-    wait(shared_ + L::kFull + place.slot * 8, place.parity);
+    wait(w_.shared + L::kFull + place.slot * 8, place.parity);
   }
   __device__ __forceinline__ void release(Place place) const {
     __syncwarp();
-    if (w_.lane == 0) arrive(shared_ + L::kEmpty + place.slot * 8);
+    if (w_.lane == 0) arrive(w_.shared + L::kEmpty + place.slot * 8);
   }
 
   const DecodeArgs& args_;
   const Worker w_;
-  std::uint32_t shared_;
   const Part* part_;
   Place place_;
   std::uint32_t cluster_parity_ = 0;
