@@ -16,11 +16,14 @@ struct Range {
   friend constexpr bool operator==(Range, Range) = default;
 };
 
-MLA_HOST_DEVICE constexpr std::int64_t ceil_div(std::int64_t numerator, std::int64_t denominator) {
+/// Always part of its caller: objects with instruction sets of their own must not define it.
+[[gnu::always_inline]] MLA_HOST_DEVICE constexpr std::int64_t ceil_div(std::int64_t numerator,
+                                                                       std::int64_t denominator) {
   return (numerator + denominator - 1) / denominator;
 }
 
-MLA_HOST_DEVICE constexpr std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
+[[gnu::always_inline]] MLA_HOST_DEVICE constexpr std::int64_t round_up(std::int64_t value,
+                                                                       std::int64_t multiple) {
   return ceil_div(value, multiple) * multiple;
 }
 
