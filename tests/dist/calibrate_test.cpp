@@ -60,9 +60,13 @@ TEST(Calibrate, AllRanksPlanTheSame) {
 
 TEST(Calibrate, MeasuresWhatThereIs) {
   const Problem problem(kCalibratedShape, {{1, 700}}, 1);
-  const Calibration all_near = calibrate_for(problem, 0, 0);
+  Calibration all_near = calibrate_for(problem, 0, 0);
+  // On a busy machine so small a cache may seem to stream for nothing. All ranks see the same.
+  for (int again = 0; again < 20 && all_near.seconds_per_kv_byte == 0; ++again) {
+    all_near = calibrate_for(problem, 0, 0);
+  }
   EXPECT_GT(all_near.flop_per_second, 0);
-  EXPECT_GE(all_near.seconds_per_kv_byte, 0);  // a busy machine can hide it
+  EXPECT_GT(all_near.seconds_per_kv_byte, 0);
   EXPECT_EQ(std::ssize(all_near.slowness), test_world().size());
   EXPECT_GE(all_near.padded_values, 0);
   EXPECT_LE(all_near.padded_values, 1);

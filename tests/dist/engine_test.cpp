@@ -292,9 +292,9 @@ TEST(Engine, FastCombineRoundsLittle) {
     SCOPED_TRACE(way.text());
     for (const ResultSlice& slice : decode_on(test_world(), problem, way, backend)) {
       const ResultSlice exact = cut(whole, slice, problem.batch());
+      // m and l travel as they are; they are merged in another order.
       for (std::size_t r = 0; r < slice.lse.size(); ++r) {
-        ASSERT_NEAR(slice.lse[r], exact.lse[r],
-                    1e-6);  // m and l travel as they are; the order of merging is another
+        ASSERT_NEAR(slice.lse[r], exact.lse[r], 1e-6);
       }
       for (std::size_t i = 0; i < slice.out.size(); i += sizeof(float)) {
         float fast = 0;
