@@ -9,6 +9,7 @@
 #include <numeric>
 #include <optional>
 
+#include "core/auto_mode.h"
 #include "core/error.h"
 
 namespace mla {
@@ -16,7 +17,6 @@ namespace {
 
 constexpr double kSnapTolerance = 0.02;  // of one rank's ideal share, to each side
 constexpr std::int64_t kMinHeadsPerOwner = 8;
-constexpr double kTie = 1.03;  // what predictions may differ by and say nothing
 
 /// A place between chunks: before chunk `chunk` of request `request`.
 struct Place {
@@ -269,16 +269,6 @@ Partition fixed_partition(const Batch& batch, ShardMode mode, int ranks, const C
   return partition;
 }
 
-/// Candidates in order of preference: the first of those that are about as fast as the best wins.
-std::vector<ShardMode> auto_candidates(int ranks, std::int64_t h_q) {
-  std::vector<ShardMode> modes{{.kind = ShardMode::Kind::kBatch}, {.kind = ShardMode::Kind::kKv}};
-  for (std::int64_t slices = 2; slices < ranks && slices <= h_q; ++slices) {
-    if (ranks % slices == 0) modes.push_back({ShardMode::Kind::kGrid, slices, ranks / slices});
-  }
-  if (ranks <= h_q) modes.push_back({.kind = ShardMode::Kind::kHeads});
-  return modes;
-}
-
 }  // namespace
 
 ShardMode parse_shard_mode(std::string_view text, int ranks) {
@@ -325,18 +315,8 @@ std::string to_string(const ShardMode& mode) {
 }
 
 Partition make_partition(const Batch& batch, ShardMode mode, int ranks, const CostModel& cost) {
-  if (mode.kind != ShardMode::Kind::kAuto) return fixed_partition(batch, mode, ranks, cost);
-  const std::vector<ShardMode> candidates = auto_candidates(ranks, batch.shape.h_q);
-  std::vector<double> predicted;
-  for (const ShardMode candidate : candidates) {
-    const Partition partition = fixed_partition(batch, candidate, ranks, cost);
-    predicted.push_back(
-        predicted_cost(batch, loads_of(batch, partition, cost, CountPages::kNo), cost).total());
-  }
-  const double enough = kTie * *std::min_element(predicted.begin(), predicted.end());
-  const auto first =
-      std::find_if(predicted.begin(), predicted.end(), [=](double flop) { return flop <= enough; });
-  return fixed_partition(batch, candidates[first - predicted.begin()], ranks, cost);
+  if (mode.kind == ShardMode::Kind::kAuto) mode = preferred_mode(weigh_modes(batch, ranks, cost));
+  return fixed_partition(batch, mode, ranks, cost);
 }
 
 Partition make_partition(const Batch& batch, std::span<const std::int64_t> requests, ShardMode mode,
@@ -351,6 +331,10 @@ Partition make_partition(const Batch& batch, std::span<const std::int64_t> reque
     ownership.request = requests[ownership.request];
   }
   return partition;
+}
+
+bool same_work(const Partition& a, const Partition& b) {
+  return a.piece_offsets == b.piece_offsets && a.pieces == b.pieces && a.ownerships == b.ownerships;
 }
 
 std::span<const Ownership> owners_of(const Partition& partition, std::int64_t request,

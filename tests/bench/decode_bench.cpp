@@ -12,6 +12,7 @@
 #include "core/partition.h"
 #include "dist/calibrate.h"
 #include "dist/engine.h"
+#include "dist/mode_trials.h"
 #include "dist/stopwatch.h"
 #include "kernels/backend.h"
 #include "launch/rank_inputs.h"
@@ -115,6 +116,7 @@ CostModel model_of_steps(const dist::Communicator& comm, const Batch& batch,
 }
 
 constexpr std::string_view kAuto = "auto";
+constexpr std::int64_t kForEver = 1'000'000;  // steps
 
 /// What mode auto took in a round, and how much slower that was than the best fixed mode.
 struct Judgement {
@@ -122,10 +124,6 @@ struct Judgement {
   std::string best;
   double excess = 0;
 };
-
-bool is_same_plan(const Partition& a, const Partition& b) {
-  return a.pieces == b.pieces && a.piece_offsets == b.piece_offsets && a.ownerships == b.ownerships;
-}
 
 /// All modes and exchanges of one batch.
 class Contest {
@@ -141,14 +139,13 @@ class Contest {
         modes_(options.modes),
         judges_auto_(std::erase(modes_, kAuto) > 0) {}
 
-  /// Calibrates, and runs all, step by step in turn, each repeat beginning with another one. Mode
-  /// auto is not run beside the mode that it takes. Collective.
+  /// Calibrates, lets auto choose, and runs all, step by step in turn, each repeat beginning with
+  /// another one. Mode auto is not run beside the mode that it takes. Collective.
   Judgement run_round() {
     settings_.cost = model_of_steps(comm_, batch_, backend_, settings_);
     Judgement judgement;
     if (judges_auto_) {
-      const ShardMode any{.kind = ShardMode::Kind::kAuto};
-      judgement.taken = to_string(make_partition(batch_, any, comm_.size(), settings_.cost).mode);
+      judgement.taken = to_string(taken_by_auto());
       if (std::count(modes_.begin(), modes_.end(), judgement.taken) == 0) {
         modes_.push_back(judgement.taken);
       }
@@ -166,6 +163,17 @@ class Contest {
   bool judges_auto() const { return judges_auto_; }
 
  private:
+  /// By trial, as for a batch that is decoded for ever; by the model where nothing was tried.
+  ShardMode taken_by_auto() const {
+    const auto trials = dist::try_modes(comm_, batch_, backend_, settings_, kForEver);
+    if (!trials.empty()) {
+      if (comm_.rank() == 0) fmt::print("tried: {}\n", dist::to_string(trials));
+      return dist::fastest_mode(trials);
+    }
+    const ShardMode any{.kind = ShardMode::Kind::kAuto};
+    return make_partition(batch_, any, comm_.size(), settings_.cost).mode;
+  }
+
   /// Those that there are not yet; the others begin anew.
   void make_candidates() {
     for (const auto& candidate : candidates_) candidate->forget_steps();
@@ -190,7 +198,7 @@ class Contest {
       if (comm_.rank() == 0) candidate->print(batch_, comm_.size(), options_);
       const double ms = candidate->median_ms();
       if (auto_one != candidates_.end() &&
-          is_same_plan(candidate->partition(), (*auto_one)->partition())) {
+          same_work(candidate->partition(), (*auto_one)->partition())) {
         taken = std::min(taken, ms);
       }
       if (ms < best) judgement.best = candidate->mode();
