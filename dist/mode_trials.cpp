@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <span>
 #include <utility>
@@ -15,67 +16,79 @@
 namespace mla::dist {
 namespace {
 
-constexpr double kClose = 1.5;  // how far apart predictions may be and err
+constexpr double kClose = 2;  // what predictions may be wrong by, one against another
 constexpr int kFewestRounds = 5;
 constexpr int kMostRounds = 50;
 constexpr double kShareOfJob = 0.03;
-constexpr double kMostSeconds = 0.15;
+constexpr double kMostSeconds = 0.25;
 constexpr double kPrepareSeconds = 0.03;  // of those: tensors, plans, windows
+
+/// A mode that is worth trying.
+struct Candidate {
+  std::size_t place = 0;  // in the order of preference
+  ModeTrial trial;
+  Partition partition;
+};
+
+/// What rounds may take for a job of so many steps; less than nothing if trying does not pay.
+double seconds_for_rounds(double step_seconds, std::int64_t steps) {
+  const double job_seconds = step_seconds * static_cast<double>(steps);
+  return std::min(kMostSeconds, kShareOfJob * job_seconds) - kPrepareSeconds;
+}
+
+/// Those that are close to the fastest, which come first, as far as there is time for the fewest
+/// rounds; then in order of preference.
+std::vector<Candidate> find_candidates(const Batch& batch, int ranks, const CostModel& cost,
+                                       std::int64_t steps) {
+  const std::vector<WeighedMode> modes = weigh_modes(batch, ranks, cost);
+  std::vector<std::size_t> by_cost(modes.size());
+  std::iota(by_cost.begin(), by_cost.end(), 0);
+  std::stable_sort(by_cost.begin(), by_cost.end(),
+                   [&](std::size_t a, std::size_t b) { return modes[a].cost < modes[b].cost; });
+  const double least = modes[by_cost.front()].cost / cost.flop_per_second;
+  const double enough_seconds = seconds_for_rounds(least, steps);
+  std::vector<Candidate> found;
+  double together = 0;
+  for (const std::size_t place : by_cost) {
+    const double seconds = modes[place].cost / cost.flop_per_second;
+    if (seconds > kClose * least || 2 * kFewestRounds * (together + seconds) > enough_seconds)
+      break;
+    Partition partition = make_partition(batch, modes[place].mode, ranks, cost);
+    const auto is_same = [&](const Candidate& c) { return same_work(c.partition, partition); };
+    if (std::any_of(found.begin(), found.end(), is_same)) continue;
+    together += seconds;
+    found.push_back(
+        {place, {.mode = modes[place].mode, .predicted_seconds = seconds}, std::move(partition)});
+  }
+  std::sort(found.begin(), found.end(),
+            [](const Candidate& a, const Candidate& b) { return a.place < b.place; });
+  return found;
+}
 
 /// A mode, ready to be run.
 class Attempt {
  public:
-  /// Collective.
-  Attempt(const Communicator& comm, const Batch& batch, Partition partition,
+  /// Collective. The arguments must outlive it.
+  Attempt(const Communicator& comm, const Batch& batch, const Partition& partition,
           const kernels::Backend& backend, const DecodeSettings& settings)
-      : partition_(std::move(partition)) {
-    comm.together([&] { tensors_.emplace(batch, partition_.pieces_of(comm.rank())); });
-    decoder_.emplace(comm, batch, partition_, tensors_->inputs(), backend, settings);
+      : comm_(comm) {
+    comm.together([&] { tensors_.emplace(batch, partition.pieces_of(comm.rank())); });
+    decoder_.emplace(comm, batch, partition, tensors_->inputs(), backend, settings);
   }
 
   /// Of one step on this rank. Collective.
-  double seconds(const Communicator& comm) {
-    comm.barrier();
+  double seconds() {
+    comm_.barrier();
     const Stopwatch watch;
     decoder_->run([](const std::vector<ResultSlice>&) {});
     return watch.seconds();
   }
 
  private:
-  Partition partition_;
+  const Communicator& comm_;
   std::optional<MadeUpTensors> tensors_;
   std::optional<Decoder> decoder_;
 };
-
-/// What is close enough to the fastest, and what each comes to.
-struct Candidates {
-  std::vector<ModeTrial> trials;
-  std::vector<Partition> partitions;
-};
-
-Candidates close_candidates(const Batch& batch, int ranks, const CostModel& cost) {
-  const std::vector<WeighedMode> modes = weigh_modes(batch, ranks, cost);
-  double least = modes.front().cost;
-  for (const WeighedMode& m : modes) least = std::min(least, m.cost);
-  Candidates close;
-  for (const WeighedMode& m : modes) {
-    if (m.cost > kClose * least) continue;
-    Partition partition = make_partition(batch, m.mode, ranks, cost);
-    const auto is_same = [&](const Partition& other) { return same_work(partition, other); };
-    if (std::any_of(close.partitions.begin(), close.partitions.end(), is_same)) continue;
-    close.trials.push_back({.mode = m.mode, .predicted_seconds = m.cost / cost.flop_per_second});
-    close.partitions.push_back(std::move(partition));
-  }
-  return close;
-}
-
-/// What rounds may take, all together; less than nothing if trying does not pay.
-double seconds_for_rounds(const std::vector<ModeTrial>& trials, std::int64_t steps) {
-  double least = trials.front().predicted_seconds;
-  for (const ModeTrial& t : trials) least = std::min(least, t.predicted_seconds);
-  const double job_seconds = least * static_cast<double>(steps);
-  return std::min(kMostSeconds, kShareOfJob * job_seconds) - kPrepareSeconds;
-}
 
 }  // namespace
 
@@ -86,18 +99,19 @@ std::vector<double> seconds_in_turn(const Communicator& comm, std::size_t count,
   std::vector<double> mine(count);
   std::vector<double> all(count * static_cast<std::size_t>(comm.size()));
   double spent = 0;
-  for (int round = 0; round <= kMostRounds; ++round) {
-    if (round > kFewestRounds && spent >= enough_seconds) break;
+  for (int round = 0; round < kMostRounds; ++round) {
+    if (round >= kFewestRounds && spent >= enough_seconds) break;
     for (std::size_t i = 0; i < count; ++i) {
       const std::size_t way = (static_cast<std::size_t>(round) + i) % count;
+      run(way);
       mine[way] = run(way);
     }
     comm.all_gather(std::span<const double>(mine), std::span(all));
     for (std::size_t way = 0; way < count; ++way) {
       double seconds = 0;
       for (std::size_t i = way; i < all.size(); i += count) seconds = std::max(seconds, all[i]);
-      spent += seconds;
-      if (round > 0) slowest[way].push_back(seconds);
+      slowest[way].push_back(seconds);
+      spent += 2 * seconds;
     }
   }
   std::vector<double> medians;
@@ -109,20 +123,19 @@ std::vector<ModeTrial> try_modes(const Communicator& comm, const Batch& batch,
                                  const kernels::Backend& backend, const DecodeSettings& settings,
                                  std::int64_t steps) {
   if (settings.cost.flop_per_second <= 0) return {};
-  Candidates candidates = close_candidates(batch, comm.size(), settings.cost);
-  std::vector<ModeTrial>& trials = candidates.trials;
-  const double enough_seconds = seconds_for_rounds(trials, steps);
-  double round_seconds = 0;
-  for (const ModeTrial& t : trials) round_seconds += t.predicted_seconds;
-  if (trials.size() == 1 || (1 + kFewestRounds) * round_seconds > enough_seconds) return {};
+  const auto candidates = find_candidates(batch, comm.size(), settings.cost, steps);
+  if (candidates.size() < 2) return {};
   std::vector<std::unique_ptr<Attempt>> attempts;
-  for (Partition& partition : candidates.partitions) {
-    attempts.push_back(
-        std::make_unique<Attempt>(comm, batch, std::move(partition), backend, settings));
+  std::vector<ModeTrial> trials;
+  double least = candidates.front().trial.predicted_seconds;
+  for (const Candidate& c : candidates) {
+    attempts.push_back(std::make_unique<Attempt>(comm, batch, c.partition, backend, settings));
+    trials.push_back(c.trial);
+    least = std::min(least, c.trial.predicted_seconds);
   }
   const std::vector<double> seconds =
-      seconds_in_turn(comm, attempts.size(), enough_seconds,
-                      [&](std::size_t i) { return attempts[i]->seconds(comm); });
+      seconds_in_turn(comm, attempts.size(), seconds_for_rounds(least, steps),
+                      [&](std::size_t i) { return attempts[i]->seconds(); });
   for (std::size_t i = 0; i < trials.size(); ++i) trials[i].seconds = seconds[i];
   return trials;
 }

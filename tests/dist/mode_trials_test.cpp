@@ -18,12 +18,12 @@ using Kind = ShardMode::Kind;
 
 /// Rounds of a single way that takes `seconds`.
 int count_rounds(double seconds, double enough_seconds) {
-  int rounds = 0;
+  int runs = 0;
   seconds_in_turn(test_world(), 1, enough_seconds, [&](std::size_t) {
-    ++rounds;
+    ++runs;
     return seconds;
   });
-  return rounds;
+  return runs / 2;
 }
 
 TEST(SecondsInTurn, AreThoseOfTheSlowestRankOnAllRanks) {
@@ -35,11 +35,11 @@ TEST(SecondsInTurn, AreThoseOfTheSlowestRankOnAllRanks) {
   EXPECT_EQ(seconds, (std::vector<double>{10, 20, 30}));
 }
 
-TEST(SecondsInTurn, LeaveOutTheFirstRoundAndWhatIsRare) {
-  std::vector<int> turns(2, 0);
+TEST(SecondsInTurn, LeaveOutTheFirstRunOfATurnAndWhatIsRare) {
+  std::vector<int> runs(2, 0);
   const auto seconds = seconds_in_turn(test_world(), 2, 1, [&](std::size_t way) {
-    const int turn = turns[way]++;
-    const bool is_disturbed = turn == 0 || turn == 2 || (way == 1 && turn == 4);
+    const int run = runs[way]++;
+    const bool is_disturbed = run % 2 == 0 || run == 3 || (way == 1 && run == 7);
     return is_disturbed ? 100.0 : 1.0 + static_cast<double>(way);
   });
   EXPECT_EQ(seconds, (std::vector<double>{1, 2}));
@@ -51,16 +51,17 @@ TEST(SecondsInTurn, BeginEachRoundWithAnotherWay) {
     order.push_back(way);
     return 1.0;
   });
-  order.resize(9);
-  EXPECT_EQ(order, (std::vector<std::size_t>{0, 1, 2, 1, 2, 0, 2, 0, 1}));
+  order.resize(18);
+  EXPECT_EQ(order,
+            (std::vector<std::size_t>{0, 0, 1, 1, 2, 2, 1, 1, 2, 2, 0, 0, 2, 2, 0, 0, 1, 1}));
 }
 
 TEST(SecondsInTurn, TakeMoreRoundsOfWhatIsShort) {
-  EXPECT_EQ(count_rounds(1, 0.5), 6);
-  EXPECT_EQ(count_rounds(0.0625, 0.5), 8);
-  EXPECT_EQ(count_rounds(1e-9, 0.5), 51);
+  EXPECT_EQ(count_rounds(1, 0.5), 5);
+  EXPECT_EQ(count_rounds(0.03125, 0.5), 8);
+  EXPECT_EQ(count_rounds(1e-9, 0.5), 50);
   // Ranks that differ stop together, by the slowest.
-  EXPECT_EQ(count_rounds(test_world().rank() == 0 ? 0.0625 : 1e-9, 0.5), 8);
+  EXPECT_EQ(count_rounds(test_world().rank() == 0 ? 0.03125 : 1e-9, 0.5), 8);
 }
 
 TEST(ModeTrials, MeasuredTimesDecideAndTiesGoToTheSimplerMode) {
@@ -107,7 +108,7 @@ TEST(ModeTrials, TryWhatIsPredictedCloseToTheFastestOnceEach) {
   std::vector<Partition> partitions;
   for (const ModeTrial& trial : trials) {
     EXPECT_GT(trial.seconds, 0);
-    EXPECT_LE(trial.predicted_seconds, 1.5 * least);
+    EXPECT_LE(trial.predicted_seconds, 2 * least);
     partitions.push_back(make_partition(problem().batch(), trial.mode, ranks, cost));
     for (std::size_t other = 0; other + 1 < partitions.size(); ++other) {
       EXPECT_FALSE(same_work(partitions[other], partitions.back()));
