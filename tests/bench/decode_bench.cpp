@@ -208,7 +208,7 @@ class Contest {
   /// By trial, as for a batch that is decoded for ever; by the model where nothing was tried.
   const Candidate& taken_by_auto() {
     const auto trials = dist::try_modes(comm_, batch_, backend_, settings_, kForEver);
-    if (comm_.rank() == 0) fmt::print("tried: {}\n", dist::to_string(trials));
+    if (comm_.rank() == 0 && !trials.empty()) fmt::print("tried: {}\n", dist::to_string(trials));
     const ShardMode mode =
         trials.empty() ? ShardMode{.kind = ShardMode::Kind::kAuto} : dist::fastest_mode(trials);
     Partition plan = make_partition(batch_, mode, comm_.size(), settings_.cost);
