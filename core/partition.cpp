@@ -156,20 +156,25 @@ Partition grid_partition(const Batch& batch, ShardMode mode, std::int64_t head_s
 }
 
 Partition batch_partition(const Batch& batch, ShardMode mode, int ranks, const CostModel& cost) {
-  const FlatChunks flat(batch, batch.shape.h_q, cost);
   const auto num_requests = static_cast<std::int64_t>(batch.requests.size());
-  const auto cost_of = [&](std::int64_t r) {
-    return flat.cost_before({r + 1, 0}) - flat.cost_before({r, 0});
-  };
+  // Each by itself: differences of sums would order equal requests by their rounding.
+  std::vector<double> costs;
+  for (const Request& request : batch.requests) {
+    const std::int64_t chunks = batch.num_chunks(request);
+    costs.push_back(chunks == 0 ? 0
+                                : cost.chunk(batch, request, 0, batch.shape.h_q) *
+                                          static_cast<double>(chunks - 1) +
+                                      cost.chunk(batch, request, chunks - 1, batch.shape.h_q));
+  }
   std::vector<std::int64_t> longest_first(num_requests);
   std::iota(longest_first.begin(), longest_first.end(), 0);
   std::stable_sort(longest_first.begin(), longest_first.end(),
-                   [&](std::int64_t a, std::int64_t b) { return cost_of(a) > cost_of(b); });
+                   [&](std::int64_t a, std::int64_t b) { return costs[a] > costs[b]; });
   std::vector<double> load(ranks, 0);
   std::vector<std::vector<std::int64_t>> requests_of(ranks);
   for (const std::int64_t request : longest_first) {
     const auto rank = std::min_element(load.begin(), load.end()) - load.begin();
-    load[rank] += cost_of(request);
+    load[rank] += costs[request];
     requests_of[rank].push_back(request);
   }
   Partition partition{.mode = mode, .piece_offsets = {0}, .pieces = {}, .ownerships = {}};

@@ -16,7 +16,7 @@
 namespace mla::dist {
 namespace {
 
-constexpr double kClose = 2;  // what predictions may be wrong by, one against another
+constexpr double kClose = 3;  // what predictions may be wrong by, one against another
 constexpr int kFewestRounds = 5;
 constexpr int kMostRounds = 50;
 constexpr double kShareOfJob = 0.03;

@@ -22,8 +22,8 @@ struct ModeTrial {
 };
 
 /// Finds out by trying what mode auto should take for a batch that is decoded `steps` times at
-/// about these lengths. Modes that the model, settings.cost, predicts to take at most twice as long
-/// as the fastest take turns on made-up tensors, with the backend's kernels and the settings'
+/// about these lengths. Modes that the model, settings.cost, predicts to take at most 3 times as
+/// long as the fastest take turns on made-up tensors, with the backend's kernels and the settings'
 /// exchange; those that come to the same work on the same ranks are tried once. In order of
 /// preference.
 ///

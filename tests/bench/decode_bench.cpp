@@ -147,10 +147,11 @@ class Contest {
     for (std::size_t repeat = 0; repeat < static_cast<std::size_t>(options_.repeats); ++repeat) {
       for (std::size_t i = 0; i < all.size(); ++i) all[(repeat + i) % all.size()]->step(comm_);
     }
-    if (taken != nullptr) {
-      auto_steps_.insert(auto_steps_.end(), taken->steps().end() - options_.repeats,
-                         taken->steps().end());
-    }
+    if (taken == nullptr) return;
+    const std::vector<StepTimes> steps(taken->steps().end() - options_.repeats,
+                                       taken->steps().end());
+    taken_ += fmt::format(" {} {:.3f},", taken->names(), median_of(steps).step);
+    auto_steps_.insert(auto_steps_.end(), steps.begin(), steps.end());
   }
 
   /// The median steps of all rounds, and how much longer auto's is than the best fixed mode's.
@@ -168,7 +169,7 @@ class Contest {
     if (best == nullptr || !has_auto()) return;
     const double ms = median_of(auto_steps_).step;
     fmt::print(
-        "auto: {} ranks, {} heads, {} request(s) of {}: took{}: {:.3f} ms, {:.3f} of {}, "
+        "auto: {} ranks, {} heads, {} request(s) of {}: took{} in all {:.3f} ms, {:.3f} of {}, "
         "{:+.1f} %\n",
         comm_.size(), batch_.shape.h_q, batch_.requests.size(), batch_.requests.front().context_len,
         taken_, ms, best_ms, best->names(), (ms / best_ms - 1) * 100);
@@ -212,7 +213,6 @@ class Contest {
     const ShardMode mode =
         trials.empty() ? ShardMode{.kind = ShardMode::Kind::kAuto} : dist::fastest_mode(trials);
     Partition plan = make_partition(batch_, mode, comm_.size(), settings_.cost);
-    taken_ += fmt::format(" {}", to_string(plan.mode));
     if (const Candidate* const same = find(fixed_, plan)) return *same;
     if (const Candidate* const same = find(others_, plan)) return *same;
     others_.push_back(
@@ -228,7 +228,7 @@ class Contest {
   Candidates fixed_;   // [plans, exchanges] of the modes asked for
   Candidates others_;  // that auto took beside them
   std::vector<StepTimes> auto_steps_;
-  std::string taken_;  // by auto, in each round
+  std::string taken_;  // by auto in each round, with milliseconds
 };
 
 }  // namespace

@@ -163,6 +163,15 @@ TEST(Partition, FlatCutIsBalancedAndSendsLittleWhenChunksAreMany) {
   }
 }
 
+TEST(Partition, OfEqualRequestsDependsOnNoRoundingOfTheirCosts) {
+  const Batch batch = test::planning_batch(std::vector<std::int64_t>(8, 1000));
+  const Partition expected = make_partition(batch, {Kind::kBatch}, 8);
+  for (int i = 0; i < 100; ++i) {
+    const CostModel cost{.flop_per_kv_byte = 1 + 0.01 * i, .padded_values = 0.003 * i};
+    EXPECT_TRUE(same_work(make_partition(batch, {Kind::kBatch}, 8, cost), expected)) << i;
+  }
+}
+
 TEST(Partition, AutoIsNeverPredictedMuchSlowerThanAnyMode) {
   std::mt19937_64 random(2);
   for (int trial = 0; trial < 20; ++trial) {

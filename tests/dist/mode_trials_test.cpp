@@ -108,7 +108,7 @@ TEST(ModeTrials, TryWhatIsPredictedCloseToTheFastestOnceEach) {
   std::vector<Partition> partitions;
   for (const ModeTrial& trial : trials) {
     EXPECT_GT(trial.seconds, 0);
-    EXPECT_LE(trial.predicted_seconds, 2 * least);
+    EXPECT_LE(trial.predicted_seconds, 3 * least);
     partitions.push_back(make_partition(problem().batch(), trial.mode, ranks, cost));
     for (std::size_t other = 0; other + 1 < partitions.size(); ++other) {
       EXPECT_FALSE(same_work(partitions[other], partitions.back()));
