@@ -39,8 +39,8 @@ __device__ void multiply(int depth, Left left, Right right, double (&sums)[kEach
     __syncthreads();
     for (int k = 0; k < kDepth; ++k) {
       for (int i = 0; i < kEach; ++i) {
-        for (int j = 0; j < kEach; ++j)
-          sums[i][j] += lefts[k][own_row(i)] * rights[k][own_column(j)];
+        const double factor = lefts[k][own_row(i)];
+        for (int j = 0; j < kEach; ++j) sums[i][j] += factor * rights[k][own_column(j)];
       }
     }
     __syncthreads();

@@ -46,7 +46,7 @@ class RandomRow {
   double unit_;
 };
 
-/// What a random problem's rows are made of: elements of the caches's and of the queries' rows.
+/// What a random problem's rows are made of: those of the cache, and the queries.
 struct RandomRows {
   std::uint64_t seed = 1;
   DType dtype = DType::kBf16;
