@@ -48,6 +48,7 @@ struct DecodeParams {
   Range rows;                        ///< the rows to compute, at most kMaxRowsPerItem
   std::int64_t q_zeros = 0;          ///< the first so many elements of all rows of q are 0
   bool causal = true;
+  std::span<const std::byte> next;  ///< what is read after the call; may be prefetched
 
   std::atomic<std::int64_t>* chunks_done = nullptr;  ///< raised after each chunk; may be null
 

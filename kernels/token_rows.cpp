@@ -18,6 +18,18 @@ void find_token_rows(const DecodeParams& params, Range tokens, const std::uint16
   std::fill(rows.begin() + static_cast<std::ptrdiff_t>(i), rows.end(), padding);
 }
 
+void find_next_pieces(const DecodeParams& params, std::int64_t begin, std::int64_t limit,
+                      const std::uint16_t* padding, std::span<const std::uint16_t*> pieces) {
+  const auto bytes = static_cast<std::size_t>(params.shape.d_qk * size_of(params.kv.dtype));
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    const std::int64_t after = limit - begin - static_cast<std::int64_t>(i) - 1;
+    const std::size_t offset = static_cast<std::size_t>(after) * bytes;
+    const bool exists = after >= 0 && offset + bytes <= params.next.size();
+    pieces[i] =
+        exists ? reinterpret_cast<const std::uint16_t*>(params.next.data() + offset) : padding;
+  }
+}
+
 void find_visible_ends(const DecodeParams& params, Range tokens, std::span<std::int32_t> visible) {
   const std::int64_t rows = params.rows.size();
   for (std::int64_t i = 0; i < rows; ++i) {

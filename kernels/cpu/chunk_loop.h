@@ -103,6 +103,9 @@ void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit,
     };
     find_token_rows(params, {begin, end}, s.zero_row, {s.rows, kBlockTokens});
     find_token_rows(params, {ahead(begin), ahead(end)}, s.zero_row, {s.ahead, kBlockTokens});
+    if (!params.next.empty()) {
+      find_next_pieces(params, begin, limit, s.zero_row, {s.next, kBlockTokens});
+    }
     const int count = static_cast<int>(end - begin);
     Scheme::score_block(params, groups, count, s);
 

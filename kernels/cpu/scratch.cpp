@@ -13,6 +13,7 @@ Scratch lay_out(std::byte* workspace, const MlaShape& shape, std::int64_t spill_
   Scratch s{};
   s.rows = cut.take<const std::uint16_t*>(kMaxBlockTokens);
   s.ahead = cut.take<const std::uint16_t*>(kMaxBlockTokens);
+  s.next = cut.take<const std::uint16_t*>(kMaxBlockTokens);
   auto* zero_row = cut.take<std::uint16_t>(2 * shape.d_qk);
   s.zero_row = zero_row;
   s.visible = cut.take<std::int32_t>(kMaxRowsPerItem);

@@ -19,6 +19,7 @@ inline constexpr int kResidualLd = static_cast<int>(kMaxRowsPerItem) + 16;
 struct Scratch {
   const std::uint16_t** rows;     ///< [128] cache rows of this block
   const std::uint16_t** ahead;    ///< [128] and of the tokens some way ahead, to prefetch
+  const std::uint16_t** next;     ///< [128] pieces of what comes after the call, to prefetch
   const std::uint16_t* zero_row;  ///< [d_qk] of any type: what a missing token reads
   std::int32_t* visible;          ///< [128] what each query row sees of the chunk
   float* rescale;                 ///< [128] 2^(old maximum - new maximum)

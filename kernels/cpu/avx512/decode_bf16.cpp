@@ -76,19 +76,21 @@ struct Bf16Scheme {
   }
 
   /// Rounds `tokens` up to whole tiles, for which `rows` has padding. The first groups' tiles
-  /// prefetch the next block.
+  /// prefetch rows of the cache, the second ones' what comes after the call.
   static void score_block(const DecodeParams& params, std::int64_t groups, int tokens,
                           const Scratch& s) {
     const std::int64_t pairs = params.shape.d_qk / 2;
     const std::int64_t ld = groups * kLanes;
+    const std::uint16_t** const next = params.next.empty() ? nullptr : s.next;
     const auto tile_at = [&](int t, std::int64_t g) {
+      const std::uint16_t** const ahead = g == 0 ? s.ahead : g == 2 ? next : nullptr;
       return ScoreTile{.rows = s.rows + t,
                        .q = s.q_pairs + g * pairs * kLanes,
                        .begin = params.q_zeros / 2 / kPairsPerStep * kPairsPerStep,
                        .pairs = pairs,
                        .scores = s.scores + t * ld + g * kLanes,
                        .ld = ld,
-                       .ahead = g == 0 ? s.ahead + t : nullptr};
+                       .ahead = ahead == nullptr ? nullptr : ahead + t};
     };
     std::int64_t g = 0;
     for (; g + 2 <= groups; g += 2) {
