@@ -213,7 +213,8 @@ struct Fp32Scheme {
     Simd::store(s.scores + (t + 1) * ld + lane, p1);
   }
 
-  /// Prefetches the outputs of the tile that comes next, rows that no hardware expects.
+  /// Prefetches the outputs of the tile that comes next, rows that no hardware expects; with wide
+  /// vectors, whose tile has two lines of a row or three, that costs more than it saves.
   /// Where no maximum moved, `rescale` is exactly 1 and changes no bit.
   template <int kRows, int kVectors>
   [[gnu::noinline]] static void accumulate(const OutTile& tile) {
@@ -227,9 +228,11 @@ struct Fp32Scheme {
         sum[r][i] = tile.earlier == Earlier::kNone ? Vector{} : Simd::load(out) * rescale;
       }
     }
-    for (int r = 0; r < kRows; ++r) {
-      for (int i = 0; i < kVectors; ++i) {
-        __builtin_prefetch(tile.out_row(r) + kRows * tile.d_v + i * kLanes, 1, 3);
+    if constexpr (kLanes < 16) {
+      for (int r = 0; r < kRows; ++r) {
+        for (int i = 0; i < kVectors; ++i) {
+          __builtin_prefetch(tile.out_row(r) + kRows * tile.d_v + i * kLanes, 1, 3);
+        }
       }
     }
     const float* weights = tile.scratch.scores + tile.rows[0];
