@@ -118,6 +118,25 @@ class TileRunner {
     return calls;
   }
 
+  /// Cached tokens that all calls read.
+  std::int64_t num_tokens(const ProjectedTile& tile) const {
+    std::int64_t tokens = 0;
+    for (std::int64_t p = tile.parts.begin; p < tile.parts.end; ++p) {
+      const ProjectedPart& part = plan_.parts[p];
+      tokens += calls_of(tile, part) * batch_.requests[part.request].context_len;
+    }
+    return tokens;
+  }
+
+  /// What a call may prefetch of W_UV, which is read after the attention: the tile's last
+  /// `tokens_after` tokens, which later calls read, take a row's length each from its begin.
+  std::span<const std::byte> next_weights(const ProjectedTile& tile,
+                                          std::int64_t tokens_after) const {
+    const std::span w_uv = weights_.w_uv(tile.heads);
+    const auto taken = static_cast<std::size_t>(tokens_after * d_qk() * size_of(batch_.dtype));
+    return w_uv.subspan(std::min(w_uv.size(), taken));
+  }
+
   /// Takes calls for as long as there are any.
   /// @param tile_rows [token][head][d_qk] absorbed queries, which o replaces
   void attend(const ProjectedTile& tile, std::uint16_t* tile_rows, TileProgress& progress) const {
@@ -125,14 +144,18 @@ class TileRunner {
     std::int64_t call = progress.taken.fetch_add(1, std::memory_order_relaxed);
     std::int64_t first_call = 0;
     std::int64_t part_row = 0;
+    std::int64_t tokens_after = num_tokens(tile);
     for (std::int64_t p = tile.parts.begin; p < tile.parts.end; ++p) {
       const ProjectedPart& part = plan_.parts[p];
+      const std::int64_t tokens = batch_.requests[part.request].context_len;
+      tokens_after -= calls_of(tile, part) * tokens;
       const std::int64_t rows = part.queries.size() * heads;
       const std::int64_t end_call = first_call + calls_of(tile, part);
       while (call < end_call) {
         const std::int64_t row = (call - first_call) * plan_.rows_per_call();
         DecodeParams params = params_of(part, tile.heads, tile_rows + part_row * d_qk());
         params.rows = {row, std::min(rows, row + plan_.rows_per_call())};
+        params.next = next_weights(tile, tokens_after + (end_call - 1 - call) * tokens);
         attend_rows(tile, params, tile_rows, part_row + row);
         progress.done.fetch_add(1, std::memory_order_release);
         call = progress.taken.fetch_add(1, std::memory_order_relaxed);
