@@ -22,29 +22,25 @@ namespace mla::kernels::amx {
 
 /// Lines of the next block prefetched at each step of the work on this one, a step being four tile
 /// products: as many as spread a block evenly.
-inline std::int64_t lines_per_step(const MlaShape& shape, std::int64_t groups) {
+[[gnu::always_inline]] inline std::int64_t lines_per_step(const MlaShape& shape,
+                                                          std::int64_t groups) {
   const std::int64_t dots = ceil_div(shape.d_qk, kStep);
   const std::int64_t panels = ceil_div(shape.d_v, kPanel);
   const std::int64_t steps = groups / 2 * dots + groups % 2 * dots / 2 + (groups + 1) / 2 * panels;
   return ceil_div(kStep * ceil_div(shape.d_qk * 2, 64), steps);
 }
 
-/// Pieces of other work that are done at each step, so that `pieces` are done in `steps`.
-inline int pieces_per_step(std::int64_t pieces, std::int64_t steps) {
-  return static_cast<int>(ceil_div(pieces, steps));
-}
-
-/// scores[token][lane] of some tiles of tokens and groups, of 16 each. Every second turn of 64
-/// tokens is summed from the last element to the first.
+/// scores[token][lane] of some tiles of tokens and groups, of 16 each. The elements of the
+/// block's second half of tokens are summed from the last to the first.
 template <class Tiles, int kTokenTiles, int kGroups>
 [[gnu::always_inline]] inline void score_tiles(const Operand* keys, const Scratch& s,
                                                std::int64_t group, int token, std::int64_t steps,
                                                BlockSoftmax<Tiles>& softmax, Prefetcher& ahead) {
   using Product = Sums<Tiles, kTokenTiles, kGroups>;
   const auto turned = [&](const Operand& tiles) __attribute__((always_inline)) {
-    return token / kTurnTokens % 2 == 0 ? tiles : backwards(tiles, steps);
+    return token < kTurnTokens ? tiles : backwards(tiles, steps);
   };
-  // Pairs of groups use a tile of queries twice as often as one of keys before either comes again.
+  // All tokens use the queries, and a pair of groups uses keys once. A lone group was slower so.
   std::conditional_t<(kGroups > 1), StreamedOperand, Operand> k[kTokenTiles];
   Operand q[kGroups];
   for (int i = 0; i < kTokenTiles; ++i) k[i] = {turned(keys[token / kTileRows + i])};
@@ -61,8 +57,8 @@ template <class Tiles, int kTokenTiles, int kGroups>
       [&](int i, int j) { return softmax.scores(group + j) + (token + i * kTileRows) * kLanes; });
 }
 
-/// The scores of kGroups groups and a block of `tokens` tokens, whole steps. Takes turns of 64
-/// tokens in turn: one ends with the tiles of queries that the other begins with, so they are in
+/// The scores of kGroups groups and a block of `tokens` tokens, whole steps. Takes the halves of
+/// the block in turn: one ends with the tiles of queries that the other begins with, so they are in
 /// L1. Meanwhile the softmax of the groups before goes on.
 template <class Tiles, int kGroups>
 [[gnu::always_inline]] inline void score_groups(const Operand* keys, const Scratch& s,
@@ -70,12 +66,10 @@ template <class Tiles, int kGroups>
                                                 BlockSoftmax<Tiles>& softmax, Prefetcher& ahead) {
   constexpr int kTokens = 4 / kGroups * kTileRows;
   softmax.finish(group + kGroups - kScoredGroups);
-  for (int turns = 0; turns < tokens; turns += 2 * kTurnTokens) {
-    for (int t = turns; t < turns + kTurnTokens; t += kTokens) {
-      for (const int token : {t, kTurnTokens + t}) {
-        if (token >= tokens) continue;
-        score_tiles<Tiles, 4 / kGroups, kGroups>(keys, s, group, token, steps, softmax, ahead);
-      }
+  for (int t = 0; t < kTurnTokens; t += kTokens) {
+    for (const int token : {t, kTurnTokens + t}) {
+      if (token >= tokens) continue;
+      score_tiles<Tiles, 4 / kGroups, kGroups>(keys, s, group, token, steps, softmax, ahead);
     }
   }
   softmax.set_scored(group + kGroups);
@@ -179,7 +173,7 @@ template <class Tiles>
 void accumulate_block(const Scratch& s, std::int64_t groups, int tokens, bool first, int heavy,
                       const Outputs& outputs, Prefetcher& ahead) {
   const std::int64_t steps = tokens / kStep;
-  ValueInterleaver values(s, tokens, outputs.d_v(), pieces_per_step(4, (groups + 1) / 2));
+  ValueInterleaver values(s, tokens, outputs.d_v(), (groups + 1) / 2);
   values.begin(0);
   for (std::int64_t dim = 0; dim < outputs.d_v(); dim += kPanel) {
     values.finish();
@@ -206,14 +200,13 @@ void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit,
     _mm512_storeu_ps(result.l + lane, _mm512_setzero_ps());
   }
   find_visible_ends(params, tokens, {s.visible, static_cast<std::size_t>(groups * kLanes)});
-  const int block = block_tokens(shape);
-  // The softmax of a step of two groups takes 18 pieces.
-  const int softmax_pieces = pieces_per_step(18, ceil_div(shape.d_qk, kStep));
-  for (std::int64_t begin = tokens.begin; begin < tokens.end; begin += block) {
-    const std::int64_t end = begin + block < tokens.end ? begin + block : tokens.end;
-    const std::int64_t ahead_end = end + block < limit ? end + block : limit;
-    find_token_rows(params, {begin, end}, s.zero_row, {s.rows, kMaxBlockTokens});
-    find_token_rows(params, {end, ahead_end}, s.zero_row, {s.ahead, kMaxBlockTokens});
+  const auto softmax_pieces = static_cast<int>(
+      ceil_div(BlockSoftmax<Tiles>::kPiecesForTwoGroups, ceil_div(shape.d_qk, kStep)));
+  for (std::int64_t begin = tokens.begin; begin < tokens.end; begin += kBlockTokens) {
+    const std::int64_t end = begin + kBlockTokens < tokens.end ? begin + kBlockTokens : tokens.end;
+    const std::int64_t ahead_end = end + kBlockTokens < limit ? end + kBlockTokens : limit;
+    find_token_rows(params, {begin, end}, s.zero_row, {s.rows, kBlockTokens});
+    find_token_rows(params, {end, ahead_end}, s.zero_row, {s.ahead, kBlockTokens});
     Prefetcher ahead(s.ahead, ahead_end - end, shape.d_qk * 2, lines_per_step(shape, groups));
 
     const int whole_steps = static_cast<int>(round_up(end - begin, kStep));
@@ -233,9 +226,8 @@ void decode_with(const DecodeParams& params, Range chunks, float* nodes, const S
   if (chunks.empty()) return;
   const std::int64_t limit = chunk_token_range(params, chunks.end - 1).end;
   const std::int64_t begin = chunk_token_range(params, chunks.begin).begin;
-  const std::int64_t block = block_tokens(params.shape);
-  const std::int64_t end = begin + block < limit ? begin + block : limit;
-  find_token_rows(params, {begin, end}, s.zero_row, {s.rows, kMaxBlockTokens});
+  const std::int64_t end = begin + kBlockTokens < limit ? begin + kBlockTokens : limit;
+  find_token_rows(params, {begin, end}, s.zero_row, {s.rows, kBlockTokens});
   Prefetcher(s.rows, end - begin, params.shape.d_qk * 2, 1).finish();
 
   pack_queries(params, s);

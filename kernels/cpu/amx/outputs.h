@@ -17,10 +17,10 @@ namespace mla::kernels::amx {
 /// last group of less than 16 lie apart until the chunk is done.
 class Outputs {
  public:
-  Outputs(const Scratch& s, const PartialView& result)
+  [[gnu::always_inline]] Outputs(const Scratch& s, const PartialView& result)
       : result_(result), last_(s.last_rows), whole_(result.rows / kLanes * kLanes) {}
 
-  std::int64_t d_v() const { return result_.d_v; }
+  [[gnu::always_inline]] std::int64_t d_v() const { return result_.d_v; }
   [[gnu::always_inline]] float* row(std::int64_t row) const {
     return row < whole_ ? result_.o + row * d_v() : last_ + (row - whole_) * d_v();
   }

@@ -121,9 +121,14 @@ inline constexpr std::int64_t kIrregular = INT64_MIN;
 ///                                 elements
 class ValueInterleaver {
  public:
-  /// `tokens` is whole steps; `pieces` are done at each `advance`.
-  ValueInterleaver(const Scratch& s, int tokens, std::int64_t d_v, int pieces)
-      : s_(s), tokens_(tokens), token_(tokens), pieces_(pieces), d_v_(d_v) {}
+  /// `tokens` is whole steps. For each step and panel, `advance` is called `calls` times.
+  [[gnu::always_inline]] ValueInterleaver(const Scratch& s, int tokens, std::int64_t d_v,
+                                          std::int64_t calls)
+      : s_(s),
+        tokens_(tokens),
+        token_(tokens),
+        pieces_(static_cast<int>(ceil_div(kStep / kTokens, calls))),
+        d_v_(d_v) {}
 
   /// The panel that begins at element `dim`; nothing if that is past the last one.
   [[gnu::always_inline]] void begin(std::int64_t dim) {

@@ -12,13 +12,13 @@ Scratch lay_out(std::byte* workspace, const MlaShape& shape, std::int64_t spill_
   const std::int64_t d_qk = round_up(shape.d_qk, kStep);
   WorkspaceCutter cut(workspace);
   Scratch s{};
-  s.rows = cut.take<const std::uint16_t*>(kMaxBlockTokens);
-  s.ahead = cut.take<const std::uint16_t*>(kMaxBlockTokens);
+  s.rows = cut.take<const std::uint16_t*>(kBlockTokens);
+  s.ahead = cut.take<const std::uint16_t*>(kBlockTokens);
   auto* zero_row = cut.take<std::uint16_t>(d_qk);
   s.zero_row = zero_row;
-  s.key_rows = cut.take<std::uint16_t>(kMaxBlockTokens * d_qk);
+  s.key_rows = cut.take<std::uint16_t>(kBlockTokens * d_qk);
   s.queries = cut.take<std::uint32_t>(kMaxGroups * d_qk / kStep * kTileWords);
-  s.scores = cut.take<float>(kScoredGroups * kMaxBlockTokens * kLanes);
+  s.scores = cut.take<float>(kScoredGroups * kBlockTokens * kLanes);
   s.pairs = cut.take<std::uint32_t>(kTileWords);
   s.weights = cut.take<std::uint32_t>(kMaxGroups * kWeightSteps * kTileWords);
   s.residuals = cut.take<std::uint32_t>(kMaxGroups * kWeightSteps * kTileWords);

@@ -29,7 +29,12 @@ inline constexpr float kBaseSlack = 8;
 /// steps, into tiles of weights and brings m, l and o of earlier blocks up to date.
 template <class Tiles>
 class BlockSoftmax {
+  static constexpr int kTokens = 4;  // of a piece that computes weights; one of maxima has 32
+
  public:
+  /// Pieces that the softmax of 32 tokens takes.
+  static constexpr int kPiecesForTwoGroups = 2 * (1 + kStep / kTokens);
+
   /// The block begins `begin` tokens into the chunk. `pieces` are done at each `advance`.
   [[gnu::always_inline]] BlockSoftmax(const Scratch& s, int tokens, std::int64_t begin,
                                       float scale_log2, const PartialView& result,
@@ -44,7 +49,7 @@ class BlockSoftmax {
 
   /// Room for the scores of a group; those of four groups are kept.
   [[gnu::always_inline]] float* scores(std::int64_t group) const {
-    return s_.scores + group % kScoredGroups * (kMaxBlockTokens * kLanes);
+    return s_.scores + group % kScoredGroups * (kBlockTokens * kLanes);
   }
   /// Groups below `end` are scored.
   [[gnu::always_inline]] void set_scored(std::int64_t end) { scored_ = end; }
@@ -60,7 +65,6 @@ class BlockSoftmax {
 
  private:
   using Simd = avx512::Simd;
-  static constexpr int kTokens = 4;  // of a piece
 
   [[gnu::noinline]] void work() {
     if (token_ < tokens_) {
