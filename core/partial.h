@@ -12,6 +12,7 @@ namespace mla {
 /// An unnormalised softmax-weighted sum over some keys, for each of `rows` query rows. With the
 /// scores s taken to base 2 (scaled scores times log2 e), a row holds
 ///   m = max s,  l = sum 2^(s - m),  o = sum 2^(s - m) v.
+/// A kernel may take another number for m that no s exceeds by much: merging asks for no more.
 /// The empty partial is (m = -inf, l = 0, o = 0). This is the online softmax of Milakov and
 /// Gimelshein (2018) in the split-KV form of FlashDecoding.
 struct PartialView {

@@ -1,6 +1,7 @@
 #include "core/split_plan.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "core/chunk_tree.h"
@@ -9,21 +10,40 @@
 namespace mla {
 namespace {
 
+/// Which thread a chunk goes to, and which part of the thread's share.
+struct Place {
+  int thread = -1;
+  int part = 0;
+
+  friend bool operator==(const Place&, const Place&) = default;
+};
+
 /// Cuts the flat run of chunks at equal costs: chunk c goes to the thread in whose share its middle
-/// lies. No snapping: partials between threads travel through the cache, which is cheap.
+/// lies. No snapping: partials between threads travel through the cache, which is cheap. A share is
+/// cut into its first half, the next quarter and so on, the last two parts of the same size.
 class ThreadDealer {
  public:
-  ThreadDealer(double total, int threads) : share_(total / threads), threads_(threads) {}
+  /// `least_part` is the least cost that a part may have.
+  ThreadDealer(double total, int threads, double least_part)
+      : share_(total / threads), threads_(threads) {
+    constexpr int kMostParts = 5;
+    if (threads == 1) return;
+    while (parts_ < kMostParts && std::ldexp(share_, -parts_) >= least_part) ++parts_;
+  }
 
-  int thread_of_next(double cost) {
+  Place place_of_next(double cost) {
     const double middle = position_ + cost / 2;
     position_ += cost;
-    return std::min(threads_ - 1, static_cast<int>(middle / share_));
+    Place place{std::min(threads_ - 1, static_cast<int>(middle / share_)), 0};
+    const double rest = (place.thread + 1) * share_ - middle;
+    while (place.part + 1 < parts_ && rest <= std::ldexp(share_, -place.part - 1)) ++place.part;
+    return place;
   }
 
  private:
   double share_;
   int threads_;
+  int parts_ = 1;
   double position_ = 0;
 };
 
@@ -36,7 +56,11 @@ class PlanMaker {
     plan_.items = items;
     for_each_slice([&](std::int64_t item, Range rows) {
       const Range chunks = items[item].chunks;
-      for (std::int64_t c = chunks.begin; c < chunks.end; ++c) total_ += cost_of(item, rows, c);
+      for (std::int64_t c = chunks.begin; c < chunks.end; ++c) {
+        const double chunk_cost = cost_of(item, rows, c);
+        total_ += chunk_cost;
+        largest_ = std::max(largest_, chunk_cost);
+      }
     });
     deal();
     make_room();
@@ -71,23 +95,25 @@ class PlanMaker {
   }
 
   void deal() {
-    ThreadDealer dealer(total_, static_cast<int>(loads_.size()));
+    // Partials of smaller parts would cost more to merge than idle threads do.
+    constexpr double kLeastChunks = 2;
+    ThreadDealer dealer(total_, static_cast<int>(loads_.size()), kLeastChunks * largest_);
     std::vector<std::int64_t> segments_of(loads_.size(), 0);
     plan_.item_offsets.assign(plan_.items.size() + 1, 0);
     for_each_slice([&](std::int64_t item, Range rows) {
       const Range chunks = plan_.items[item].chunks;
-      int last_thread = -1;
+      Place last;
       for (std::int64_t c = chunks.begin; c < chunks.end; ++c) {
         const double cost = cost_of(item, rows, c);
-        const int thread = dealer.thread_of_next(cost);
-        loads_[thread] += cost;
-        if (thread == last_thread) {
+        const Place place = dealer.place_of_next(cost);
+        loads_[place.thread] += cost;
+        if (place == last) {
           ++plan_.segments.back().chunks.end;
         } else {
           plan_.segments.push_back({item, {c, c + 1}, rows});
-          ++segments_of[thread];
+          ++segments_of[place.thread];
           ++plan_.item_offsets[item + 1];
-          last_thread = thread;
+          last = place;
         }
       }
     });
@@ -115,6 +141,7 @@ class PlanMaker {
   const CostModel* cost_;
   std::int64_t slice_rows_;
   double total_ = 0;
+  double largest_ = 0;  // of a chunk
   std::vector<double> loads_;
   SplitPlan plan_;
 };

@@ -33,6 +33,7 @@ struct WorkItem {
 std::vector<WorkItem> work_items(const Batch& batch, std::span<const Piece> pieces);
 
 /// A run of chunks for some rows of one item, computed by one thread and folded as it goes.
+/// Threads that have done their own segments take those of others, which are not equally fast.
 struct Segment {
   std::int64_t item = 0;  ///< index into SplitPlan::items
   Range chunks;
@@ -42,9 +43,11 @@ struct Segment {
 };
 
 /// How a rank's share is cut over its threads: the chunks of all items are laid end to end and cut
-/// into runs of equal cost. Where there are too few chunks for that, every item is first cut into
-/// slices of 64, 32 or 16 rows, whichever the cost model finds to pay for reading the cache once
-/// per slice. Segments cover every chunk of every row once, in order.
+/// into runs of equal cost, a thread's share, and each share into its first half, the next quarter
+/// and so on down to two chunks: what slower threads leave, others take. Where there are too few
+/// chunks for that, every item is first cut into slices of 64, 32 or 16 rows, whichever the cost
+/// model finds to pay for reading the cache once per slice. Segments cover every chunk of every row
+/// once, in order.
 ///
 ///   2 threads, one item of 128 rows:   chunk          0      1      2
 ///                                      rows 0-64     [----- thread 0 ----]

@@ -20,7 +20,7 @@ namespace mla::kernels {
 
 /// Raised whenever a change to a kernel, to the canonical tree or to how partials are merged
 /// changes the bits of results: a job does not resume with results of another arithmetic.
-inline constexpr int kArithmeticVersion = 2;
+inline constexpr int kArithmeticVersion = 3;
 
 class DecodeOperator;
 class ProjectionKernel;

@@ -60,6 +60,7 @@ LocalDecoder::LocalDecoder(const Batch& batch, const SplitPlan& plan, const Host
       size_(workspace_size(batch, plan, backend)),
       owned_(std::move(owned)),
       memory_(memory.empty() ? owned_.data() : memory.data()),
+      queue_(plan),
       fold_(batch, plan,
             reinterpret_cast<float*>(memory_ + size_.threads * size_.bytes_per_thread())) {}
 
@@ -70,13 +71,13 @@ std::byte* LocalDecoder::memory_of(int thread) {
 const std::vector<OpenItem>& LocalDecoder::run(const RankInputs& inputs, ResultSink& results,
                                                std::atomic<std::int64_t>* chunks_done) {
   const int threads = plan_.threads();
+  queue_.reset();
 #pragma omp parallel num_threads(threads)
   {
     // Loops rather than thread numbers: the runtime may grant fewer threads than were asked for.
 #pragma omp for schedule(static, 1)
     for (int thread = 0; thread < threads; ++thread) {
-      const Range segments{plan_.thread_offsets[thread], plan_.thread_offsets[thread + 1]};
-      for (std::int64_t s = segments.begin; s < segments.end; ++s) {
+      for (std::int64_t s = queue_.next(thread); s >= 0; s = queue_.next(thread)) {
         run_segment(s, inputs, results, chunks_done, thread);
       }
     }

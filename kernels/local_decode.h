@@ -13,6 +13,7 @@
 #include "core/split_plan.h"
 #include "kernels/backend.h"
 #include "kernels/node_decoder.h"
+#include "kernels/segment_queue.h"
 #include "kernels/thread_fold.h"
 
 namespace mla::kernels {
@@ -37,8 +38,8 @@ struct WorkspaceSize {
 WorkspaceSize workspace_size(const Batch& batch, const SplitPlan& plan, const HostBackend& backend);
 
 /// One rank's decode: computes the segments of a plan on the plan's number of threads, which then
-/// share the folding of requests that were cut over them. Keeps the memory of the partials, so a
-/// plan can be run again and again.
+/// share the folding of requests that were cut over them. Threads that are done help the others.
+/// Keeps the memory of the partials, so a plan can be run again and again.
 class LocalDecoder {
  public:
   /// All arguments must outlive the decoder.
@@ -67,6 +68,7 @@ class LocalDecoder {
   WorkspaceSize size_;
   AlignedBuffer<std::byte> owned_;
   std::byte* memory_;  // [threads, size_.bytes_per_thread()], then the partials of the fold
+  SegmentQueue queue_;
   ThreadFold fold_;
 };
 

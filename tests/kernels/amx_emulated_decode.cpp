@@ -36,6 +36,10 @@ struct EmulatedTiles {
     }
   }
   template <int kTile>
+  static void load_streamed(const void* from, std::int64_t stride) {
+    load<kTile>(from, stride);
+  }
+  template <int kTile>
   static void store(void* to, std::int64_t stride) {
     auto* bytes = static_cast<std::byte*>(to);
     for (const auto& row : rows<kTile>()->words) {

@@ -110,6 +110,21 @@ TEST_P(EdgeCases, PeakedScores) {
 
 // Every key but one scores hugely negative, or that one hugely positive; powers of two, so that
 // fp32 dot products are exact.
+TEST_P(EdgeCases, ScoresThatRiseAndFallWithinAChunk) {
+  // By up to 90 powers of two: those of odd heads rise, those of even heads fall.
+  Problem problem(
+      {.shape = {20, 1, 80, 64}, .dtype = dtype(), .chunk_tokens = 1024, .requests = {{1, 1000}}});
+  constexpr std::int64_t kNoValue = 79;
+  for (std::int64_t token = 0; token < 1000; ++token) {
+    problem.mutable_kv_row(0, token, 0)[kNoValue] = to_bits(dtype(), 0.03 * double(token));
+  }
+  for (std::int64_t head = 0; head < 20; ++head) {
+    const double slope = head % 2 == 1 ? double(head) : -double(head);
+    problem.mutable_q_row(0, 0, head)[kNoValue] = to_bits(dtype(), slope);
+  }
+  expect_within_tolerance(problem);
+}
+
 TEST_P(EdgeCases, HugeScoresOfEitherSign) {
   for (const double size : {-4096.0, 4096.0}) {
     Problem problem(

@@ -115,49 +115,66 @@ inline constexpr std::int64_t kIrregular = INT64_MIN;
   return {copy, copied_d_qk * 2, kStep * 2};
 }
 
-/// values[i][step] <- the tile whose row k is pair k of the step's tokens, of 16 value elements
-/// from `dim` on; `tokens` is whole steps. Interleaving within 128-bit lanes deals the elements of
-/// a run of 32 out to two tiles, which `add_outputs` undoes.
-[[gnu::always_inline]] inline void interleave_values(const Scratch& s, int tokens, std::int64_t dim,
-                                                     std::int64_t d_v, Prefetcher& ahead) {
-  constexpr int kWordsApart = kWeightSteps * kTileWords;
-  for (int i = 0; i < kValueTiles; i += 2, dim += 32) {
-    const __mmask32 valid = elements_below(d_v - dim);
-    std::uint32_t* low = s.values + i * kWordsApart;
-    std::uint32_t* high = low + kWordsApart;
-    for (int step = 0; step < tokens; step += kStep) {
-      ahead.advance();
-#pragma GCC unroll 4
-      for (int t = step; t < step + kStep; t += 2, low += kLanes, high += kLanes) {
-        const __m512i v0 = _mm512_maskz_loadu_epi16(valid, s.rows[t] + dim);
-        const __m512i v1 = _mm512_maskz_loadu_epi16(valid, s.rows[t + 1] + dim);
-        _mm512_store_si512(low, _mm512_unpacklo_epi16(v0, v1));
-        _mm512_store_si512(high, _mm512_unpackhi_epi16(v0, v1));
-      }
-    }
-  }
-}
+/// Interleaves the values of a block, a panel of 32 elements at a time and that in small pieces, to
+/// be done between tile products.
+///   values[panel % 2][i][step] <- the tile whose row k is pair k of the step's tokens, of 16 value
+///                                 elements
+class ValueInterleaver {
+ public:
+  /// `tokens` is whole steps. For each step and panel, `advance` is called `calls` times.
+  [[gnu::always_inline]] ValueInterleaver(const Scratch& s, int tokens, std::int64_t d_v,
+                                          std::int64_t calls)
+      : s_(s),
+        tokens_(tokens),
+        token_(tokens),
+        pieces_(static_cast<int>(ceil_div(kStep / kTokens, calls))),
+        d_v_(d_v) {}
 
-/// o <- rescale * o + sums for a row of kTiles tiles of sums, put in order; `first`: o <- sums. `o`
-/// has `count` elements.
-template <int kTiles>
-[[gnu::always_inline]] inline void add_outputs(const float* sums, std::int64_t count, bool first,
-                                               float rescale, float* o) {
-  const __m512i order[2] = {
-      _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23),
-      _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31)};
-#pragma GCC unroll 4
-  for (int i = 0; i < kTiles; ++i) {
-    if (i * 16 >= count) return;
-    const float* low = sums + (i - i % 2) * kTileWords;
-    __m512 sum =
-        _mm512_permutex2var_ps(_mm512_load_ps(low), order[i % 2], _mm512_load_ps(low + kTileWords));
-    if (!first) {
-      const __m512 before = _mm512_mul_ps(_mm512_loadu_ps(o + i * 16), _mm512_set1_ps(rescale));
-      sum = _mm512_add_ps(before, sum);
-    }
-    _mm512_storeu_ps(o + i * 16, sum);
+  /// The panel that begins at element `dim`; nothing if that is past the last one.
+  [[gnu::always_inline]] void begin(std::int64_t dim) {
+    dim_ = dim;
+    token_ = dim < d_v_ ? 0 : tokens_;
   }
-}
+  [[gnu::always_inline]] void advance() {
+    for (int i = 0; i < pieces_ && token_ < tokens_; ++i) interleave();
+  }
+  [[gnu::always_inline]] void finish() {
+    while (token_ < tokens_) interleave();
+  }
+  /// The panel that begins at element `dim`.
+  [[gnu::always_inline]] std::uint32_t* panel(std::int64_t dim) const {
+    return s_.values + dim / kPanel % 2 * (kPanelTiles * kWeightSteps * kTileWords);
+  }
+
+ private:
+  static constexpr int kTokens = 8;  // of a piece
+
+  [[gnu::always_inline]] void interleave() {
+    // Unpacking works within 128 bits: their low halves get the panel's first 16 elements, the high
+    // halves the others.
+    const __m512i order = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
+    const __mmask32 valid = elements_below(d_v_ - dim_);
+    std::uint32_t* low = panel(dim_) + token_ / 2 * kLanes;
+    std::uint32_t* high = low + kWeightSteps * kTileWords;
+#pragma GCC unroll 4
+    for (int t = token_; t < token_ + kTokens; t += 2, low += kLanes, high += kLanes) {
+      const auto row = [&](int i) __attribute__((always_inline)) {
+        return _mm512_permutexvar_epi64(order, _mm512_maskz_loadu_epi16(valid, s_.rows[i] + dim_));
+      };
+      const __m512i v0 = row(t);
+      const __m512i v1 = row(t + 1);
+      _mm512_store_si512(low, _mm512_unpacklo_epi16(v0, v1));
+      _mm512_store_si512(high, _mm512_unpackhi_epi16(v0, v1));
+    }
+    token_ += kTokens;
+  }
+
+  const Scratch& s_;
+  const int tokens_;
+  int token_;
+  const int pieces_;
+  const std::int64_t d_v_;
+  std::int64_t dim_ = 0;
+};
 
 }  // namespace mla::kernels::amx

@@ -18,6 +18,9 @@ struct Operand {
   std::int64_t step_bytes;  ///< between tiles
 };
 
+/// Tiles that leave the L1 cache to those of the other side.
+struct StreamedOperand : Operand {};
+
 /// Tiles that follow one another.
 [[gnu::always_inline]] inline Operand packed_tiles(const std::uint32_t* tiles) {
   return {tiles, kTileRowBytes, kTileRows * kTileRowBytes};
@@ -54,23 +57,23 @@ struct Sums {
                               __attribute__((always_inline)) { Tiles::template zero<kSum>(); });
   }
 
-  /// `tile(i, j)` says where the tile of sums lies, in one piece.
+  /// `tile(i, j)` says where the tile of sums lies, its rows `row_bytes` apart.
   template <class TileAt>
-  [[gnu::always_inline]] static void load(TileAt&& tile) {
+  [[gnu::always_inline]] static void load(TileAt&& tile, std::int64_t row_bytes = kTileRowBytes) {
     for_each_index<kSums>([&]<int kSum>() __attribute__((always_inline)) {
-      Tiles::template load<kSum>(tile(kSum / kB, kSum % kB), kTileRowBytes);
+      Tiles::template load<kSum>(tile(kSum / kB, kSum % kB), row_bytes);
     });
   }
   template <class TileAt>
-  [[gnu::always_inline]] static void store(TileAt&& tile) {
+  [[gnu::always_inline]] static void store(TileAt&& tile, std::int64_t row_bytes = kTileRowBytes) {
     for_each_index<kSums>([&]<int kSum>() __attribute__((always_inline)) {
-      Tiles::template store<kSum>(tile(kSum / kB, kSum % kB), kTileRowBytes);
+      Tiles::template store<kSum>(tile(kSum / kB, kSum % kB), row_bytes);
     });
   }
 
   /// Adds the products of `steps` tiles of each operand, in order; calls `between()` at each step.
-  template <class Between>
-  [[gnu::always_inline]] static void multiply_add(const Operand (&a)[kA], const Operand (&b)[kB],
+  template <class OperandA, class Between>
+  [[gnu::always_inline]] static void multiply_add(const OperandA (&a)[kA], const Operand (&b)[kB],
                                                   std::int64_t steps, Between&& between) {
     for (std::int64_t step = 0; step < steps; ++step) {
       between();
@@ -79,18 +82,24 @@ struct Sums {
         constexpr int j = kSum % kB;
         constexpr int kTileA = 4 + i % kTilesForA;
         constexpr int kTileB = 4 + kTilesForA + j % kTilesForB;
-        if constexpr (j == 0) load_operand<kTileA>(a[i], step);
-        if constexpr (i == 0) load_operand<kTileB>(b[j], step);
+        if constexpr (j == 0) load<kTileA>(a[i], step);
+        if constexpr (i == 0) load<kTileB>(b[j], step);
         Tiles::template multiply_add<kSum, kTileA, kTileB>();
       });
     }
   }
 
  private:
+  [[gnu::always_inline]] static const void* tile(const Operand& operand, std::int64_t step) {
+    return static_cast<const std::byte*>(operand.data) + step * operand.step_bytes;
+  }
   template <int kTile>
-  [[gnu::always_inline]] static void load_operand(const Operand& operand, std::int64_t step) {
-    const auto* data = static_cast<const std::byte*>(operand.data);
-    Tiles::template load<kTile>(data + step * operand.step_bytes, operand.row_bytes);
+  [[gnu::always_inline]] static void load(const Operand& operand, std::int64_t step) {
+    Tiles::template load<kTile>(tile(operand, step), operand.row_bytes);
+  }
+  template <int kTile>
+  [[gnu::always_inline]] static void load(const StreamedOperand& operand, std::int64_t step) {
+    Tiles::template load_streamed<kTile>(tile(operand, step), operand.row_bytes);
   }
 };
 

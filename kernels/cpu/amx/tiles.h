@@ -40,6 +40,14 @@ struct HardwareTiles {
   [[gnu::always_inline]] static void load(const void* from, std::int64_t stride) {
     asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(stride), "i"(kTile) : "memory");
   }
+  /// The same without a place in L1: for what is not needed again before much else is.
+  template <int kTile>
+  [[gnu::always_inline]] static void load_streamed(const void* from, std::int64_t stride) {
+    asm volatile("tileloaddt1 (%0,%1,1), %%tmm%c2"
+                 :
+                 : "r"(from), "r"(stride), "i"(kTile)
+                 : "memory");
+  }
   template <int kTile>
   [[gnu::always_inline]] static void store(void* to, std::int64_t stride) {
     asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(to), "r"(stride), "i"(kTile) : "memory");
