@@ -1,20 +1,19 @@
 #include "core/partition.h"
 
 #include <algorithm>
+#include <bit>
 #include <charconv>
 #include <cmath>
 #include <compare>
-#include <limits>
 #include <map>
 #include <numeric>
-#include <optional>
 
 #include "core/error.h"
 
 namespace mla {
 namespace {
 
-constexpr double kSnapTolerance = 0.02;  // of one rank's ideal share, to each side
+constexpr double kTolerance = 1.02;  // what a rank may have of an even share for larger subtrees
 constexpr std::int64_t kMinHeadsPerOwner = 8;
 constexpr double kTie = 1.03;  // what predictions may differ by and say nothing
 
@@ -54,33 +53,59 @@ class FlatChunks {
            static_cast<double>(place.chunk) * full_chunk_cost_[place.request];
   }
 
-  /// The place within `tolerance` of `ideal` where the largest subtree begins (the begin of a
-  /// request being the largest of all), the nearest one among equals; else the nearest place.
-  Place snap(double ideal, double tolerance) const {
-    const Place first = last_place_at_or_before(ideal - tolerance);
-    Place best = first;
-    std::optional<int> best_alignment;
-    double best_distance = std::abs(cost_before(first) - ideal);
-    for (Place place = first;; place = next(place)) {
-      const double position = cost_before(place);
-      const double distance = std::abs(position - ideal);
-      if (distance <= tolerance) {
-        const int alignment = place.chunk == 0
-                                  ? std::numeric_limits<int>::max()
-                                  : std::countr_zero(static_cast<std::uint64_t>(place.chunk));
-        if (!best_alignment || alignment > *best_alignment ||
-            (alignment == *best_alignment && distance < best_distance)) {
-          best_alignment = alignment;
-          best = place;
-          best_distance = distance;
-        }
-      } else if (!best_alignment && distance < best_distance) {
-        best = place;
-        best_distance = distance;
-      }
-      if (position > ideal + tolerance || place.request >= num_requests()) break;
+  /// The earliest places to cut at so that no part costs more than `limit`: [parts + 1], the first
+  /// of them begin() if there is a way to cut so.
+  std::vector<Place> earliest_cuts(std::int64_t parts, double limit) const {
+    std::vector<Place> cuts(parts + 1, end());
+    for (std::int64_t part = parts; part-- > 0;) {
+      cuts[part] = first_at_or_after(cost_before(cuts[part + 1]) - limit);
     }
-    return best;
+    return cuts;
+  }
+
+  /// What the dearest part must cost, if `at_least` is too little.
+  double least_limit(std::int64_t parts, double at_least) const {
+    const auto fits = [&](double limit) {
+      return cost_before(earliest_cuts(parts, limit).front()) <= 0;
+    };
+    if (fits(at_least)) return at_least;
+    double low = at_least;
+    double high = at_least + *std::max_element(full_chunk_cost_.begin(), full_chunk_cost_.end());
+    constexpr int kHalvings = 20;
+    for (int i = 0; i < kHalvings; ++i) {
+      const double middle = (low + high) / 2;
+      (fits(middle) ? high : low) = middle;
+    }
+    return high;
+  }
+
+  Place last_at_or_before(double position) const {
+    if (position >= total()) return end();
+    const auto after = std::upper_bound(cost_before_.begin(), cost_before_.end() - 1, position);
+    const std::int64_t request = std::max<std::int64_t>(0, after - cost_before_.begin() - 1);
+    const std::int64_t chunks = batch_.num_chunks(batch_.requests[request]);
+    if (chunks == 0) return {request, 0};
+    const double inside = (position - cost_before_[request]) / full_chunk_cost_[request];
+    const auto chunk = static_cast<std::int64_t>(std::max(0.0, std::floor(inside)));
+    return {request, std::min(chunk, chunks - 1)};
+  }
+
+  /// The place from `first` to `last` where the largest subtree begins; the begin of a request is
+  /// the largest of all, that next to `ideal` if there are several.
+  Place largest_between(Place first, Place last, double ideal) const {
+    const std::int64_t first_begin = first.request + (first.chunk == 0 ? 0 : 1);
+    if (first_begin > last.request) {
+      // Of the numbers from a to b the one with most zeros at its end is b without what follows the
+      // highest bit in which b differs from a - 1.
+      const auto chunk = static_cast<std::uint64_t>(last.chunk);
+      const auto unit = std::bit_floor(static_cast<std::uint64_t>(first.chunk - 1) ^ chunk);
+      return {last.request, static_cast<std::int64_t>(chunk / unit * unit)};
+    }
+    const auto from = cost_before_.begin() + first_begin;
+    const auto to = cost_before_.begin() + last.request + 1;
+    auto nearest = std::lower_bound(from, to, ideal);
+    if (nearest == to || (nearest != from && ideal - nearest[-1] <= *nearest - ideal)) --nearest;
+    return {nearest - cost_before_.begin(), 0};
   }
 
   Place begin() const { return {0, 0}; }
@@ -96,15 +121,9 @@ class FlatChunks {
     return {place.request + 1, 0};
   }
 
-  Place last_place_at_or_before(double position) const {
-    const auto after = std::upper_bound(cost_before_.begin(), cost_before_.end() - 1, position);
-    const std::int64_t request = std::max<std::int64_t>(0, after - cost_before_.begin() - 1);
-    if (request >= num_requests()) return end();
-    const std::int64_t chunks = batch_.num_chunks(batch_.requests[request]);
-    if (chunks == 0) return {request, 0};
-    const double inside = (position - cost_before_[request]) / full_chunk_cost_[request];
-    const auto chunk = static_cast<std::int64_t>(std::max(0.0, std::floor(inside)));
-    return {request, std::min(chunk, chunks - 1)};
+  Place first_at_or_after(double position) const {
+    const Place place = last_at_or_before(position);
+    return cost_before(place) >= position ? place : next(place);
   }
 
   const Batch& batch_;
@@ -112,14 +131,19 @@ class FlatChunks {
   std::vector<double> full_chunk_cost_;  // [requests + 1], as end() is a place too
 };
 
+/// Cuts where large subtrees begin, as far as the dearest part allows.
 std::vector<Place> flat_cut(const Batch& batch, std::int64_t heads, std::int64_t parts,
                             const CostModel& cost) {
   const FlatChunks flat(batch, heads, cost);
   const double share = flat.total() / static_cast<double>(parts);
+  const double limit = flat.least_limit(parts, share * kTolerance);
+  const std::vector<Place> earliest = flat.earliest_cuts(parts, limit);
   std::vector<Place> cuts{flat.begin()};
   for (std::int64_t part = 1; part < parts; ++part) {
-    const Place place = flat.snap(share * static_cast<double>(part), share * kSnapTolerance);
-    cuts.push_back(std::max(cuts.back(), place));
+    const Place first = std::max(earliest[part], cuts.back());
+    const Place last =
+        std::max(first, flat.last_at_or_before(flat.cost_before(cuts.back()) + limit));
+    cuts.push_back(flat.largest_between(first, last, share * static_cast<double>(part)));
   }
   cuts.push_back(flat.end());
   return cuts;

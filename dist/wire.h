@@ -40,6 +40,29 @@ inline Range rows_of_block(std::int64_t block, std::int64_t rows) {
   return {block * kRowsPerRecord, std::min(rows, (block + 1) * kRowsPerRecord)};
 }
 
+/// Sizes of the parts of a record.
+class RecordLayout {
+ public:
+  static constexpr std::int64_t kHeaderBytes = 64;
+
+  RecordLayout(std::int64_t d_v, WireElement element)
+      : d_v_(d_v), element_bytes_(static_cast<std::int64_t>(element)) {}
+
+  std::int64_t d_v() const { return d_v_; }
+  std::int64_t sums_bytes(std::int64_t rows) const { return 2 * rows * 4; }
+  std::int64_t o_bytes(std::int64_t rows) const { return rows * d_v_ * element_bytes_; }
+  std::int64_t payload_bytes(std::int64_t rows) const {
+    return round_up(sums_bytes(rows) + o_bytes(rows), kHeaderBytes);
+  }
+  std::int64_t bytes(std::int64_t rows) const { return kHeaderBytes + payload_bytes(rows); }
+  /// Of all records of an item.
+  std::int64_t bytes(const WireItem& item) const;
+
+ private:
+  std::int64_t d_v_;
+  std::int64_t element_bytes_;
+};
+
 /// Bytes of the message that carries `items`, a multiple of 64.
 std::int64_t message_bytes(const Batch& batch, WireElement element,
                            std::span<const WireItem> items);
@@ -72,10 +95,9 @@ class Message {
   /// @throws MpiError if the header is not what the label and the items say
   void check_header() const;
   /// Whether the record is whole and in its place.
-  bool is_sound(Place place) const { return fault_of(place).empty(); }
-  /// A sound record: in `room`, if that has memory, which has the rows of the block; else where it
-  /// lies, which needs fp32.
-  PartialView open(Place place, const PartialView& room) const;
+  bool is_sound(Place place) const { return is_in_place(place) && is_whole(place); }
+  /// Copies a sound record to `room`, which has the rows of the block.
+  void open(Place place, const PartialView& room) const;
 
   /// @throws MpiError that says what is wrong with a record that is not sound
   [[noreturn]] void refuse(Place place) const;
@@ -83,10 +105,11 @@ class Message {
  private:
   std::byte* at(Place place) const;
   std::int64_t rows_at(Place place) const;
-  std::string fault_of(Place place) const;
+  bool is_in_place(Place place) const;
+  bool is_whole(Place place) const;
   [[noreturn]] void broken(const std::string& what) const;
 
-  std::int64_t d_v_;
+  RecordLayout layout_;
   MessageLabel label_;
   std::span<const WireItem> items_;
   std::span<std::byte> bytes_;

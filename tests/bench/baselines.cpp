@@ -33,6 +33,12 @@ StripedPartials make_striped_partials(std::int64_t rows, std::int64_t d_v, int r
   return partials;
 }
 
+void rewrite(StripedPartials& partials) {
+  std::fill(partials.m_log2.begin(), partials.m_log2.end(), 1.0F);
+  std::fill(partials.l.begin(), partials.l.end(), 1.0F);
+  std::fill(partials.o.begin(), partials.o.end(), 1.0F);
+}
+
 std::vector<float> gather_and_reduce_scatter(const dist::Communicator& comm,
                                              const StripedPartials& partials) {
   const std::int64_t rows = partials.rows;

@@ -20,6 +20,9 @@ struct StripedPartials {
 /// Some numbers; others on each rank.
 StripedPartials make_striped_partials(std::int64_t rows, std::int64_t d_v, int rank);
 
+/// Writes all of them anew, as the end of a decode would.
+void rewrite(StripedPartials& partials);
+
 /// As vLLM's and SGLang's decode context parallelism: all ranks gather the log-sum-exps of all
 /// rows, each scales its outputs, a reduce-scatter sums them. Returns this rank's rows of the
 /// result, which are [rows / ranks, d_v]. Collective; rows % ranks == 0.

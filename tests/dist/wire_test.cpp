@@ -113,8 +113,8 @@ TEST_P(WireTest, CarriesPartials) {
     EXPECT_TRUE(message.is_sound(place));
     const bool rounded = GetParam() != WireElement::kFp32;
     const PartialView copy = partial_at(room.data(), sent(place).rows, kDv);
-    expect_same(message.open(place, copy), sent(place), rounded);
-    if (!rounded) expect_same(message.open(place, {}), sent(place), false);
+    message.open(place, copy);
+    expect_same(copy, sent(place), rounded);
   });
   EXPECT_GE(records, 2 * count_blocks(kRows));
 }
