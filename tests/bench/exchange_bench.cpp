@@ -55,9 +55,9 @@ class OpenPartials {
 };
 
 /// Throws unless both baselines compute the same.
-void check_baselines(const dist::Communicator& comm, const StripedPartials& striped) {
-  const auto mine = gather_and_reduce_scatter(comm, striped);
-  const auto all = user_op_allreduce(comm, striped);
+void check_baselines(const dist::Communicator& comm, Baselines& baselines) {
+  const auto mine = baselines.gather_and_reduce_scatter();
+  const auto all = baselines.user_op_allreduce();
   const std::size_t first = mine.size() * static_cast<std::size_t>(comm.rank());
   for (std::size_t i = 0; i < mine.size(); ++i) {
     if (std::abs(mine[i] - all[first + i]) > 1e-4F * std::abs(mine[i])) {
@@ -122,12 +122,12 @@ void bench_batch(const dist::Communicator& comm, const RankBenchOptions& options
   const Partition partition =
       make_partition(batch, parse_shard_mode(options.modes.front(), comm.size()), comm.size());
   const std::int64_t rows = round_up(requests * options.heads, comm.size());
-  StripedPartials striped = make_striped_partials(rows, batch.shape.d_v, comm.rank());
-  check_baselines(comm, striped);
+  Baselines baselines(comm, rows, batch.shape.d_v);
+  check_baselines(comm, baselines);
   std::vector<std::unique_ptr<Packed>> packed;
-  const auto rewrite_striped = [&] { rewrite(striped); };
-  std::vector<Work> works{{rewrite_striped, [&] { gather_and_reduce_scatter(comm, striped); }},
-                          {rewrite_striped, [&] { user_op_allreduce(comm, striped); }}};
+  const auto rewrite = [&] { baselines.rewrite(); };
+  std::vector<Work> works{{rewrite, [&] { baselines.gather_and_reduce_scatter(); }},
+                          {rewrite, [&] { baselines.user_op_allreduce(); }}};
   for (const std::string& combine : options.combines) {
     for (const std::string& exchange : options.exchanges) {
       packed.push_back(std::make_unique<Packed>(
