@@ -41,13 +41,13 @@ class HeldPartials::Folder {
       if (needs_room(node)) {
         view = partial_at(room, rows.size(), d_v);
         room += partial_floats(rows.size(), d_v);
-      } else {
+      } else if (node.value.partial.o != nullptr) {
         view = rows_of(node.value.partial, rows);
       }
       if (node.message != nullptr) {
         const Message::Place place{node.item, block, node.index};
         if (!node.message->is_sound(place)) return Fault{node.message, place};
-        node.message->open(place, view);
+        view = node.message->open(place, view);
       }
       nodes_.push_back({node.value.node, view});
     }
@@ -63,8 +63,10 @@ class HeldPartials::Folder {
   }
 
  private:
-  /// Whether a node lies in a message alone.
-  static bool needs_room(const Node& node) { return node.value.partial.o == nullptr; }
+  /// Whether a node cannot be opened where it lies, nor where it belongs.
+  static bool needs_room(const Node& node) {
+    return node.value.partial.o == nullptr && node.message->element() != WireElement::kFp32;
+  }
 
   std::vector<NodePartial> nodes_;
   AlignedBuffer<float> room_;
@@ -79,9 +81,11 @@ std::int64_t HeldPartials::num_chunks(const WorkItem& item) const {
   return batch_.num_chunks(batch_.requests[item.request]);
 }
 
-void HeldPartials::add(const WorkItem& item, std::span<const NodePartial> nodes) {
+void HeldPartials::add(const WorkItem& item, Range rows, std::span<const NodePartial> nodes) {
   Held& held = held_.try_emplace(ItemKey(item), Held{item, {}}).first->second;
-  for (const NodePartial& node : nodes) held.nodes.push_back({.value = node});
+  for (const NodePartial& node : nodes) {
+    held.nodes.push_back({.value = {node.node, rows_of(node.partial, rows)}});
+  }
 }
 
 void HeldPartials::add(const Message& message, std::size_t item) {
@@ -95,9 +99,10 @@ void HeldPartials::add(const Message& message, std::size_t item) {
 
 std::vector<NodePartial> HeldPartials::take(const WorkItem& item) {
   std::vector<NodePartial> nodes;
-  const auto held = held_.extract(ItemKey(item));
-  if (held.empty()) return nodes;
-  for (const Node& node : held.mapped().nodes) nodes.push_back(node.value);
+  const auto held = held_.find(ItemKey(item));
+  if (held == held_.end()) return nodes;
+  for (const Node& node : held->second.nodes) nodes.push_back(node.value);
+  held->second.nodes.clear();
   return nodes;
 }
 
@@ -150,6 +155,7 @@ void HeldPartials::fold_all(int threads, ResultSink* results) {
   };
   std::vector<Task> tasks;
   for (auto& [key, held] : held_) {
+    if (held.nodes.empty()) continue;
     const std::int64_t chunks = num_chunks(held.item);
     // Parts of one node stay in their order.
     std::stable_sort(held.nodes.begin(), held.nodes.end(), [=](const Node& a, const Node& b) {
@@ -183,15 +189,14 @@ void HeldPartials::fold(int threads) {
 
 void HeldPartials::finish(int threads, ResultSink& results) {
   fold_all(threads, &results);
-  for (const auto& [key, held] : held_) {
-    const bool is_whole =
-        held.nodes.size() == 1 && is_root({held.nodes.front().value}, num_chunks(held.item));
-    if (!is_whole) {
+  for (auto& [key, held] : held_) {
+    if (held.nodes.empty()) continue;
+    if (held.nodes.size() > 1 || !is_root({held.nodes.front().value}, num_chunks(held.item))) {
       throw MpiError("combine", "the partials of request " + std::to_string(key.request) +
                                     " do not cover each of its chunks once");
     }
+    held.nodes.clear();
   }
-  held_.clear();
   rooms_.clear();
 }
 

@@ -24,9 +24,10 @@ class HeldPartials {
   HeldPartials& operator=(const HeldPartials&) = delete;
   ~HeldPartials();
 
-  /// Nodes that are not here yet.
-  void add(const WorkItem& item, std::span<const NodePartial> nodes);
-  /// The nodes of an item of a message, which must stay until they are folded.
+  /// Rows `rows` of some nodes, which are those of `item`, that are not here yet.
+  void add(const WorkItem& item, Range rows, std::span<const NodePartial> nodes);
+  /// The nodes of an item of a message, which must stay until they are folded, and may be written
+  /// to.
   void add(const Message& message, std::size_t item);
 
   /// The nodes of an item, in parts still, which are not held any more; none if there are none.
@@ -70,7 +71,7 @@ class HeldPartials {
 
   const Batch& batch_;
   bool in_parts_;
-  std::map<ItemKey, Held> held_;
+  std::map<ItemKey, Held> held_;             // those without nodes are kept for the next time
   std::vector<Folder> folders_;              // [threads]
   std::vector<AlignedBuffer<float>> rooms_;  // of what fold() has opened
 };

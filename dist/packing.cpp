@@ -1,13 +1,14 @@
 #include "dist/packing.h"
 
 #include <algorithm>
+#include <utility>
 
 #include <omp.h>
 
 namespace mla::dist {
 
 void Packing::add(std::vector<NodePartial> nodes, bool in_parts) {
-  const WireItem& item = message_.items()[partials_.size()];
+  const WireItem& item = message_->items()[partials_.size()];
   check_nodes(item.item, nodes, item.nodes, in_parts);
   partials_.push_back(std::move(nodes));
 }
@@ -21,9 +22,9 @@ void pack(std::span<Packing> packings, bool in_parts, int threads) {
   std::vector<Task> tasks;
   std::size_t most_nodes = 0;
   for (Packing& packing : packings) {
-    packing.message_.write_header();
+    packing.message_->write_header();
     for (std::size_t i = 0; i < packing.partials_.size(); ++i) {
-      const std::int64_t rows = packing.message_.items()[i].item.rows.size();
+      const std::int64_t rows = packing.message_->items()[i].item.rows.size();
       for (std::int64_t b = 0; b < count_blocks(rows); ++b) tasks.push_back({&packing, i, b});
       most_nodes = std::max(most_nodes, packing.partials_[i].size());
     }
@@ -42,7 +43,7 @@ void pack(std::span<Packing> packings, bool in_parts, int threads) {
     }
     if (in_parts) join_parts(nodes);
     for (std::size_t n = 0; n < nodes.size(); ++n) {
-      packing->message_.write({item, block, n}, nodes[n].partial);
+      packing->message_->write({item, block, n}, nodes[n].partial);
     }
   }
 }

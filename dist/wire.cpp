@@ -110,15 +110,19 @@ std::int64_t message_bytes(const Batch& batch, WireElement element,
   return bytes;
 }
 
-Message::Message(const Batch& batch, const MessageLabel& label, std::span<const WireItem> items,
-                 std::span<std::byte> bytes)
-    : layout_(batch.shape.d_v, label.element), label_(label), items_(items), bytes_(bytes) {
+Message::Message(const Batch& batch, const MessageLabel& label, std::span<const WireItem> items)
+    : layout_(batch.shape.d_v, label.element), label_(label), items_(items) {
   item_offsets_.reserve(items.size() + 1);
   item_offsets_.push_back(sizeof(MessageHeader));
   for (const WireItem& item : items) {
     item_offsets_.push_back(item_offsets_.back() + layout_.bytes(item));
     records_ += count_blocks(item.item.rows.size()) * std::ssize(item.nodes);
   }
+}
+
+void Message::place_in(std::span<std::byte> bytes, std::uint64_t sequence) {
+  bytes_ = bytes;
+  label_.sequence = sequence;
 }
 
 void Message::write_header() {
@@ -161,17 +165,22 @@ void Message::write(Place place, const PartialView& partial) {
   std::memcpy(record, &header, sizeof header);
 }
 
-void Message::open(Place place, const PartialView& room) const {
+PartialView Message::open(Place place, const PartialView& room) const {
   const std::int64_t rows = rows_at(place);
-  const std::byte* const payload = at(place) + RecordLayout::kHeaderBytes;
-  const std::byte* const o = payload + layout_.sums_bytes(rows);
-  std::memcpy(room.m_log2, payload, rows * 4);
-  std::memcpy(room.l, payload + rows * 4, rows * 4);
+  std::byte* const payload = at(place) + RecordLayout::kHeaderBytes;
+  std::byte* const o = payload + layout_.sums_bytes(rows);
+  auto* const sums = reinterpret_cast<float*>(payload);
+  if (room.o == nullptr) {
+    return {sums, sums + rows, reinterpret_cast<float*>(o), rows, layout_.d_v()};
+  }
+  std::memcpy(room.m_log2, sums, rows * 4);
+  std::memcpy(room.l, sums + rows, rows * 4);
   if (label_.element == WireElement::kFp32) {
     std::memcpy(room.o, o, layout_.o_bytes(rows));
   } else {
     widen(reinterpret_cast<const std::uint16_t*>(o), rows * layout_.d_v(), room.o);
   }
+  return room;
 }
 
 bool Message::is_in_place(Place place) const {

@@ -73,10 +73,11 @@ std::int64_t message_bytes(const Batch& batch, WireElement element,
 /// multiple of 64 bytes. Different records may be written or opened by different threads.
 class Message {
  public:
-  /// The message of `items` in `bytes`, message_bytes(...) of them, aligned to 64. The items and
-  /// the bytes must outlive it.
-  Message(const Batch& batch, const MessageLabel& label, std::span<const WireItem> items,
-          std::span<std::byte> bytes);
+  /// The message of `items`, which must outlive it.
+  Message(const Batch& batch, const MessageLabel& label, std::span<const WireItem> items);
+
+  /// It lies in `bytes`, message_bytes(...) of them, aligned to 64, in exchange `sequence`.
+  void place_in(std::span<std::byte> bytes, std::uint64_t sequence);
 
   std::span<const WireItem> items() const { return items_; }
   WireElement element() const { return label_.element; }
@@ -96,8 +97,9 @@ class Message {
   void check_header() const;
   /// Whether the record is whole and in its place.
   bool is_sound(Place place) const { return is_in_place(place) && is_whole(place); }
-  /// Copies a sound record to `room`, which has the rows of the block.
-  void open(Place place, const PartialView& room) const;
+  /// A sound record: in `room`, if that has memory, which has the rows of the block; else where it
+  /// lies, which needs fp32.
+  PartialView open(Place place, const PartialView& room) const;
 
   /// @throws MpiError that says what is wrong with a record that is not sound
   [[noreturn]] void refuse(Place place) const;
