@@ -16,10 +16,13 @@ bool is_for_hopper(const DeviceKernel& kernel) {
   return kernel.name().starts_with("sm90");
 }
 
+std::string why_unsupported(const ProblemSpec& spec, const DeviceRun& run) {
+  return run.kernel->why_unsupported(args_without_tensors(ProblemLayout(spec), run.exact));
+}
+
 bool is_supported(ProblemSpec spec, const DeviceRun& run) {
   spec.requests = {{1, 1}};
-  const Problem problem(spec);
-  return DeviceProblem(problem).why_unsupported(run).empty();
+  return why_unsupported(spec, run).empty();
 }
 
 }  // namespace
@@ -45,8 +48,7 @@ std::string why_not(const DeviceRun& run) {
     return "needs a Hopper GPU";
   }
   kernels::cuda::use_device(0);
-  const Problem problem({.requests = {{1, 64}}});
-  return DeviceProblem(problem).why_unsupported(run);
+  return why_unsupported({.requests = {{1, 64}}}, run);
 }
 
 ProblemSpec device_spec(const GridPoint& point, std::int64_t index, const DeviceRun& run) {
