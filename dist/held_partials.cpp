@@ -20,7 +20,7 @@ class HeldPartials::Folder {
     std::int64_t most_floats = 0;
     for (const auto& [key, held] : all.held_) {
       const auto to_open = std::count_if(held.nodes.begin(), held.nodes.end(), needs_room);
-      const std::int64_t rows = std::min(kRowsPerRecord, held.item.rows.size());
+      const std::int64_t rows = most_rows_of_block(held.item.rows.size());
       most_nodes = std::max(most_nodes, held.nodes.size());
       most_floats = std::max(most_floats, to_open * partial_floats(rows, all.batch_.shape.d_v));
     }

@@ -96,9 +96,8 @@ NodeHeader header_at(const std::byte* record) {
 
 std::int64_t RecordLayout::bytes(const WireItem& item) const {
   const std::int64_t rows = item.item.rows.size();
-  const std::int64_t full = rows / kRowsPerRecord;
-  const std::int64_t rest = rows % kRowsPerRecord;
-  const std::int64_t each = full * bytes(kRowsPerRecord) + (rest > 0 ? bytes(rest) : 0);
+  const std::int64_t each =
+      (count_blocks(rows) - 1) * bytes(kRowsPerRecord) + bytes(most_rows_of_block(rows));
   return each * std::ssize(item.nodes);
 }
 

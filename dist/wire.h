@@ -28,16 +28,22 @@ struct MessageLabel {
   WireElement element = WireElement::kFp32;
 };
 
-/// Rows of one record. Whoever packs, checks or merges a record has it in the nearest cache from
-/// the first to the last: 16 KiB where values have 512 elements.
+/// Rows of a record; the last one of an item has the rest of its rows too, as a small record costs
+/// nearly what a large one does. Whoever packs, checks or merges a record has it in the nearest
+/// cache from the first byte to the last: 16 KiB where values have 512 elements.
 inline constexpr std::int64_t kRowsPerRecord = 8;
 
 /// The blocks of rows, counted from 0, that the records of an item of `rows` rows have.
 inline std::int64_t count_blocks(std::int64_t rows) {
-  return ceil_div(rows, kRowsPerRecord);
+  return std::max<std::int64_t>(1, rows / kRowsPerRecord);
 }
 inline Range rows_of_block(std::int64_t block, std::int64_t rows) {
-  return {block * kRowsPerRecord, std::min(rows, (block + 1) * kRowsPerRecord)};
+  const bool is_last = block + 1 == count_blocks(rows);
+  return {block * kRowsPerRecord, is_last ? rows : (block + 1) * kRowsPerRecord};
+}
+/// The most rows of such a block.
+inline std::int64_t most_rows_of_block(std::int64_t rows) {
+  return rows_of_block(count_blocks(rows) - 1, rows).size();
 }
 
 /// Sizes of the parts of a record.

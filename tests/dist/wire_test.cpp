@@ -11,7 +11,7 @@
 namespace mla::dist {
 namespace {
 
-constexpr std::int64_t kRows = 11;  // a whole block and a short one
+constexpr std::int64_t kRows = 19;  // a block and a longer one
 constexpr std::int64_t kDv = 16;
 
 /// A partition of two requests over two ranks, and the message that one rank sends to the other.
@@ -109,7 +109,7 @@ TEST_P(WireTest, CarriesPartials) {
   Message message(batch(), label_, items_);
   message.place_in(bytes, label_.sequence);
   message.check_header();
-  std::vector<float> room(partial_floats(kRowsPerRecord, kDv));
+  std::vector<float> room(partial_floats(most_rows_of_block(kRows), kDv));
   int records = 0;
   for_each_record([&](Message::Place place) {
     ++records;
