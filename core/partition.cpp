@@ -79,6 +79,11 @@ class FlatChunks {
     return high;
   }
 
+  Place first_at_or_after(double position) const {
+    const Place place = last_at_or_before(position);
+    return cost_before(place) >= position ? place : next(place);
+  }
+
   Place last_at_or_before(double position) const {
     if (position >= total()) return end();
     const auto after = std::upper_bound(cost_before_.begin(), cost_before_.end() - 1, position);
@@ -121,11 +126,6 @@ class FlatChunks {
     return {place.request + 1, 0};
   }
 
-  Place first_at_or_after(double position) const {
-    const Place place = last_at_or_before(position);
-    return cost_before(place) >= position ? place : next(place);
-  }
-
   const Batch& batch_;
   std::vector<double> cost_before_;      // [requests + 1]
   std::vector<double> full_chunk_cost_;  // [requests + 1], as end() is a place too
@@ -140,10 +140,13 @@ std::vector<Place> flat_cut(const Batch& batch, std::int64_t heads, std::int64_t
   const std::vector<Place> earliest = flat.earliest_cuts(parts, limit);
   std::vector<Place> cuts{flat.begin()};
   for (std::int64_t part = 1; part < parts; ++part) {
-    const Place first = std::max(earliest[part], cuts.back());
+    const double ideal = share * static_cast<double>(part);
+    const Place before = std::max(earliest[part], cuts.back());
     const Place last =
-        std::max(first, flat.last_at_or_before(flat.cost_before(cuts.back()) + limit));
-    cuts.push_back(flat.largest_between(first, last, share * static_cast<double>(part)));
+        std::max(before, flat.last_at_or_before(flat.cost_before(cuts.back()) + limit));
+    // Further to the left, the parts to the right would all cost as much as they may: no choice.
+    const Place first = std::clamp(flat.first_at_or_after(ideal - (limit - share)), before, last);
+    cuts.push_back(flat.largest_between(first, last, ideal));
   }
   cuts.push_back(flat.end());
   return cuts;
