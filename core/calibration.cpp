@@ -13,7 +13,6 @@ CostModel calibrated_model(const Calibration& calibration) {
     if (seconds > 0) flop = seconds * rate;
   };
   set(calibration.seconds_per_kv_byte, cost.flop_per_kv_byte);
-  cost.slowness = calibration.slowness;
   cost.padded_values = calibration.padded_values;
   set(calibration.seconds_per_loaded_byte, cost.flop_per_loaded_byte);
   set(calibration.near.per_byte, cost.flop_per_wire_byte);

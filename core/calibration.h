@@ -1,7 +1,5 @@
 #pragma once
 
-#include <vector>
-
 #include "core/cost_model.h"
 
 namespace mla {
@@ -20,7 +18,6 @@ struct Calibration {
   double seconds_per_loaded_byte = 0;  ///< of cache that one whole rank reads or generates
   WaySeconds near;                     ///< between ranks of one node
   WaySeconds far;                      ///< between nodes
-  std::vector<double> slowness;        ///< of each rank, as in CostModel
   int ranks_per_node = 0;              ///< runs of so many ranks share a node; 0: all of them do
 };
 

@@ -1,8 +1,6 @@
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include "core/batch.h"
 
@@ -27,12 +25,6 @@ struct CostModel {
   double flop_per_far_message = 2e6;   ///< flop_per_message between nodes
   int ranks_per_node = 0;              ///< runs of so many ranks share a node; 0: all of them do
   double flop_per_second = 0;          ///< FLOP-equivalents that a rank does; 0: unknown
-  /// How many times as long as a usual rank each one takes to compute; less than 1 for a fast one,
-  /// 1 where nothing is said.
-  std::vector<double> slowness;
-
-  /// Of one rank.
-  double slowness_of(std::size_t rank) const { return rank < slowness.size() ? slowness[rank] : 1; }
 
   /// Whether a message between these ranks leaves its node.
   bool is_far(int from, int to) const {

@@ -8,6 +8,7 @@
 #include <map>
 #include <numeric>
 
+#include "core/auto_mode.h"
 #include "core/error.h"
 
 namespace mla {
@@ -15,7 +16,6 @@ namespace {
 
 constexpr double kTolerance = 1.02;  // what a rank may have of an even share for larger subtrees
 constexpr std::int64_t kMinHeadsPerOwner = 8;
-constexpr double kTie = 1.03;  // what predictions may differ by and say nothing
 
 /// A place between chunks: before chunk `chunk` of request `request`.
 struct Place {
@@ -183,20 +183,25 @@ Partition grid_partition(const Batch& batch, ShardMode mode, std::int64_t head_s
 }
 
 Partition batch_partition(const Batch& batch, ShardMode mode, int ranks, const CostModel& cost) {
-  const FlatChunks flat(batch, batch.shape.h_q, cost);
   const auto num_requests = static_cast<std::int64_t>(batch.requests.size());
-  const auto cost_of = [&](std::int64_t r) {
-    return flat.cost_before({r + 1, 0}) - flat.cost_before({r, 0});
-  };
+  // Each by itself: differences of sums would order equal requests by their rounding.
+  std::vector<double> costs;
+  for (const Request& request : batch.requests) {
+    const std::int64_t chunks = batch.num_chunks(request);
+    costs.push_back(chunks == 0 ? 0
+                                : cost.chunk(batch, request, 0, batch.shape.h_q) *
+                                          static_cast<double>(chunks - 1) +
+                                      cost.chunk(batch, request, chunks - 1, batch.shape.h_q));
+  }
   std::vector<std::int64_t> longest_first(num_requests);
   std::iota(longest_first.begin(), longest_first.end(), 0);
   std::stable_sort(longest_first.begin(), longest_first.end(),
-                   [&](std::int64_t a, std::int64_t b) { return cost_of(a) > cost_of(b); });
+                   [&](std::int64_t a, std::int64_t b) { return costs[a] > costs[b]; });
   std::vector<double> load(ranks, 0);
   std::vector<std::vector<std::int64_t>> requests_of(ranks);
   for (const std::int64_t request : longest_first) {
     const auto rank = std::min_element(load.begin(), load.end()) - load.begin();
-    load[rank] += cost_of(request);
+    load[rank] += costs[request];
     requests_of[rank].push_back(request);
   }
   Partition partition{.mode = mode, .piece_offsets = {0}, .pieces = {}, .ownerships = {}};
@@ -296,16 +301,6 @@ Partition fixed_partition(const Batch& batch, ShardMode mode, int ranks, const C
   return partition;
 }
 
-/// Candidates in order of preference: the first of those that are about as fast as the best wins.
-std::vector<ShardMode> auto_candidates(int ranks, std::int64_t h_q) {
-  std::vector<ShardMode> modes{{.kind = ShardMode::Kind::kBatch}, {.kind = ShardMode::Kind::kKv}};
-  for (std::int64_t slices = 2; slices < ranks && slices <= h_q; ++slices) {
-    if (ranks % slices == 0) modes.push_back({ShardMode::Kind::kGrid, slices, ranks / slices});
-  }
-  if (ranks <= h_q) modes.push_back({.kind = ShardMode::Kind::kHeads});
-  return modes;
-}
-
 }  // namespace
 
 ShardMode parse_shard_mode(std::string_view text, int ranks) {
@@ -352,18 +347,8 @@ std::string to_string(const ShardMode& mode) {
 }
 
 Partition make_partition(const Batch& batch, ShardMode mode, int ranks, const CostModel& cost) {
-  if (mode.kind != ShardMode::Kind::kAuto) return fixed_partition(batch, mode, ranks, cost);
-  const std::vector<ShardMode> candidates = auto_candidates(ranks, batch.shape.h_q);
-  std::vector<double> predicted;
-  for (const ShardMode candidate : candidates) {
-    const Partition partition = fixed_partition(batch, candidate, ranks, cost);
-    predicted.push_back(
-        predicted_cost(batch, loads_of(batch, partition, cost, CountPages::kNo), cost).total());
-  }
-  const double enough = kTie * *std::min_element(predicted.begin(), predicted.end());
-  const auto first =
-      std::find_if(predicted.begin(), predicted.end(), [=](double flop) { return flop <= enough; });
-  return fixed_partition(batch, candidates[first - predicted.begin()], ranks, cost);
+  if (mode.kind == ShardMode::Kind::kAuto) mode = preferred_mode(weigh_modes(batch, ranks, cost));
+  return fixed_partition(batch, mode, ranks, cost);
 }
 
 Partition make_partition(const Batch& batch, std::span<const std::int64_t> requests, ShardMode mode,
@@ -378,6 +363,10 @@ Partition make_partition(const Batch& batch, std::span<const std::int64_t> reque
     ownership.request = requests[ownership.request];
   }
   return partition;
+}
+
+bool same_work(const Partition& a, const Partition& b) {
+  return a.piece_offsets == b.piece_offsets && a.pieces == b.pieces && a.ownerships == b.ownerships;
 }
 
 std::span<const Ownership> owners_of(const Partition& partition, std::int64_t request,

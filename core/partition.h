@@ -15,7 +15,7 @@ namespace mla {
 /// How the work of a batch is dealt out to ranks.
 struct ShardMode {
   enum class Kind : std::uint8_t {
-    kAuto,   ///< whichever is predicted fastest: the first of kBatch, kKv, kGrid, kHeads within 3 %
+    kAuto,   ///< whichever is predicted fastest: core/auto_mode.h
     kHeads,  ///< each rank has some heads of every request; the cache is replicated
     kKv,     ///< each rank has one run of the chunks of all requests laid end to end
     kGrid,   ///< `head_slices` groups of heads, each of which cuts the chunks `kv_slices` times
@@ -66,6 +66,9 @@ struct Partition {
                                      piece_offsets[rank + 1] - piece_offsets[rank]);
   }
 };
+
+/// Whether all ranks do the same in both, whatever the modes.
+bool same_work(const Partition& a, const Partition& b);
 
 /// Who owns results of `heads` of a request, by heads. The first and the last may own others, too.
 std::span<const Ownership> owners_of(const Partition& partition, std::int64_t request, Range heads);

@@ -116,12 +116,11 @@ PredictedCost predicted_cost(const Batch& batch, const std::vector<RankLoad>& lo
                              const CostModel& cost) {
   const auto row_bytes = static_cast<double>(batch.shape.d_qk * size_of(batch.dtype));
   PredictedCost slowest;
-  for (std::size_t r = 0; r < loads.size(); ++r) {
-    const double slowness = cost.slowness_of(r);
-    const double loaded_bytes = static_cast<double>(loads[r].kv_rows) * row_bytes;
-    const PredictedCost rank{.load = loaded_bytes * cost.flop_per_loaded_byte * slowness,
-                             .compute = loads[r].cost * slowness,
-                             .exchange = exchange_cost(loads[r], cost)};
+  for (const RankLoad& load : loads) {
+    const double loaded_bytes = static_cast<double>(load.kv_rows) * row_bytes;
+    const PredictedCost rank{.load = loaded_bytes * cost.flop_per_loaded_byte,
+                             .compute = load.cost,
+                             .exchange = exchange_cost(load, cost)};
     if (rank.total() > slowest.total()) slowest = rank;
   }
   return slowest;

@@ -1,36 +1,26 @@
 #include "dist/calibrate.h"
 
 #include <algorithm>
-#include <array>
-#include <cmath>
+#include <cstdint>
 #include <memory>
-#include <numeric>
-#include <span>
 #include <utility>
 #include <vector>
 
 #include "core/chunk_tree.h"
-#include "core/contiguous_view.h"
 #include "core/generator.h"
 #include "core/median.h"
 #include "core/partial.h"
 #include "core/partition.h"
 #include "core/result_builder.h"
 #include "dist/combine.h"
+#include "dist/kernel_speed.h"
 #include "dist/stopwatch.h"
 
 namespace mla::dist {
 namespace {
 
 constexpr int kRepeats = 7;
-constexpr double kEnoughSeconds = 0.01;  // for one measurement, beside its first run
-constexpr std::int64_t kProbedBytes = 32
-                                      << 20;  // of cache, on each rank: more than its caches hold
-constexpr std::int64_t kMostChunks = 4096;
-constexpr double kMostTimesMean =
-    4;                            // that rows may add faster than they are computed on the whole
-constexpr double kNoticed = 0.1;  // a smaller difference between ranks may be chance
-constexpr double kMostSlowness = 4;
+constexpr double kEnoughSeconds = 0.01;         // for one kind of message
 constexpr double kSecondsPerReadByte = 0.4e-9;  // a file that lies in memory, read by one thread
 
 /// Over the ranks that measured something. Collective.
@@ -40,180 +30,14 @@ double median_of_ranks(const Communicator& comm, double mine) {
   return median(std::move(all));
 }
 
-/// One request for each thread, with its tensors: as much cache as a rank may have to stream.
-class KernelProbe {
- public:
-  KernelProbe(const Batch& like, int threads) : threads_(threads) {
-    batch_.shape = like.shape;
-    batch_.dtype = like.dtype;
-    batch_.out_dtype = like.out_dtype;
-    batch_.page_block_size = batch_.chunk_tokens = std::min(like.chunk_tokens, kDefaultChunkTokens);
-    batch_.softmax_scale = like.softmax_scale;
-    const std::int64_t page_bytes = batch_.page_elements() * size_of(like.dtype);
-    chunks_ = std::clamp<std::int64_t>(probed_bytes(like) / (threads * page_bytes), 1, kMostChunks);
-    batch_.num_pages = threads * chunks_;
-    batch_.requests.resize(static_cast<std::size_t>(threads));
-    for (int t = 0; t < threads; ++t) {
-      batch_.requests[t].context_len = chunks_ * batch_.chunk_tokens;
-      batch_.requests[t].block_table.resize(static_cast<std::size_t>(chunks_));
-      std::iota(batch_.requests[t].block_table.begin(), batch_.requests[t].block_table.end(),
-                static_cast<std::int32_t>(t * chunks_));
-    }
-    // Left alone: touching memory first is a good part of what a cache costs.
-    cache_ = std::make_unique_for_overwrite<std::uint16_t[]>(
-        static_cast<std::size_t>(batch_.num_pages * batch_.page_elements()));
-    query_.resize(static_cast<std::size_t>(like.shape.h_q * like.shape.d_qk));
-    generate_elements(0, GeneratedTensor::kQuery, 0, 0, batch_.dtype, query_);
-    const auto page = static_cast<std::size_t>(batch_.page_elements());
-    const Stopwatch watch;
-    generate_elements(0, GeneratedTensor::kKvCache, 0, 0, batch_.dtype, {cache_.get(), page});
-    seconds_per_generated_byte_ = watch.seconds() / static_cast<double>(page_bytes);
-    for (std::int64_t p = 1; p < batch_.num_pages; ++p) {
-      std::copy_n(cache_.get(), page, cache_.get() + static_cast<std::size_t>(p) * page);
-    }
-  }
-
-  /// By one thread.
-  double seconds_per_generated_byte() const { return seconds_per_generated_byte_; }
-
-  /// Bytes of cache that a chunk of each request reads.
-  double chunk_bytes() const {
-    return static_cast<double>(threads_ * batch_.page_elements() * size_of(batch_.dtype));
-  }
-
-  /// What a chunk of each request costs for `heads` heads by a model.
-  double chunk_cost(std::int64_t heads, const CostModel& cost) const {
-    return threads_ * cost.chunk(batch_, batch_.requests[0], 0, heads);
-  }
-
-  /// Of computing `heads` heads of a chunk of each request: as many chunks as fill the time for a
-  /// measurement, of those that are there. @throws what make_decoder throws
-  double chunk_seconds(const kernels::Backend& backend, const kernels::DecoderOptions& options,
-                       std::int64_t heads) const {
-    const double guess = seconds(backend, options, heads, 1);
-    const auto chunks = static_cast<std::int64_t>(
-        std::clamp(kEnoughSeconds / guess, 1.0, static_cast<double>(chunks_)));
-    if (chunks == 1) return guess;
-    return seconds(backend, options, heads, chunks) / static_cast<double>(chunks);
-  }
-
- private:
-  /// No more than the caches of a batch that is small.
-  static std::int64_t probed_bytes(const Batch& like) {
-    std::int64_t bytes = 0;
-    for (const Request& r : like.requests) {
-      bytes += r.context_len * like.shape.h_kv * like.shape.d_qk * size_of(like.dtype);
-    }
-    return std::min(bytes, kProbedBytes);
-  }
-
-  double seconds(const kernels::Backend& backend, const kernels::DecoderOptions& options,
-                 std::int64_t heads, std::int64_t chunks) const {
-    std::vector<Piece> pieces;
-    std::vector<Ownership> owned;
-    for (int t = 0; t < threads_; ++t) {
-      pieces.push_back({t, {0, heads}, {0, chunks}});
-      if (chunks == chunks_) owned.push_back({t, {0, heads}, 0});
-    }
-    const kernels::RankInputs tensors = inputs();
-    const auto decoder = backend.make_decoder(batch_, pieces, tensors, options);
-    ResultBuilder results(batch_, owned);
-    decoder->run(results);
-    std::vector<double> times;
-    const Stopwatch all;
-    do {
-      const Stopwatch watch;
-      decoder->run(results);
-      times.push_back(watch.seconds());
-    } while (times.size() < kRepeats && all.seconds() < kEnoughSeconds);
-    return median(std::move(times));
-  }
-
-  kernels::RankInputs inputs() const {
-    const MlaShape& shape = batch_.shape;
-    kernels::RankInputs inputs{.kv = contiguous_view(batch_, cache_.get()), .pieces = {}};
-    for (const Request& request : batch_.requests) {
-      inputs.pieces.push_back({.block_table = request.block_table.data(),
-                               .q = query_.data(),
-                               .first_head = 0,
-                               .q_token_stride = shape.h_q * shape.d_qk,
-                               .q_head_stride = shape.d_qk});
-    }
-    return inputs;
-  }
-
-  int threads_;
-  std::int64_t chunks_ = 1;  // of each request
-  Batch batch_;
-  std::unique_ptr<std::uint16_t[]> cache_;
-  std::vector<std::uint16_t> query_;
-  double seconds_per_generated_byte_ = 0;
-};
-
-/// What a backend's kernels take, measured.
-struct KernelSpeed {
-  double flop_per_second = 0;
-  double seconds_per_kv_byte = 0;  // 0: unknown
-  double padded_values = 0;
-  using Seconds = std::array<double, 3>;
-  Seconds seconds{};  // of a chunk of all rows, few and one; 0: not measured
-};
-
-/// What a chunk takes is a straight line over its rows: what streaming the cache takes, and so much
-/// for each row. All rows and a vector of them find it; a lone row tells whether those that it
-/// lacks cost as much. @throws what make_decoder throws
-KernelSpeed kernel_speed(const KernelProbe& probe, const MlaShape& shape,
-                         const kernels::Backend& backend, const kernels::DecoderOptions& options) {
-  const std::int64_t all = shape.h_q;
-  const std::int64_t few = std::min(kRowsPerVector, shape.heads_per_kv());
-  const double all_seconds = probe.chunk_seconds(backend, options, all);
-  CostModel cost;
-  KernelSpeed speed{.flop_per_second = probe.chunk_cost(all, cost) / all_seconds};
-  speed.seconds[0] = all_seconds;
-  if (shape.h_kv > 1) return speed;
-  if (few < all) {
-    const double few_seconds = probe.chunk_seconds(backend, options, few);
-    speed.seconds[1] = few_seconds;
-    const CostModel products{.flop_per_kv_byte = 0};
-    const double all_flop = probe.chunk_cost(all, products);
-    const double few_flop = probe.chunk_cost(few, products);
-    const double mean = all_flop / all_seconds;
-    const double seconds = std::max(all_seconds - few_seconds, 1e-9);
-    const double rate = std::clamp((all_flop - few_flop) / seconds, mean, kMostTimesMean * mean);
-    speed.flop_per_second = rate;
-    speed.seconds_per_kv_byte = std::max(0.0, few_seconds - few_flop / rate) / probe.chunk_bytes();
-    cost.flop_per_kv_byte = speed.seconds_per_kv_byte * rate;
-  }
-  if (few == 1) return speed;
-  speed.seconds[2] = probe.chunk_seconds(backend, options, 1);
-  const double lone = speed.seconds[2] * speed.flop_per_second;
-  const double unpadded = probe.chunk_cost(1, cost);
-  cost.padded_values = 1;
-  speed.padded_values =
-      std::clamp((lone - unpadded) / (probe.chunk_cost(1, cost) - unpadded), 0.0, 1.0);
-  return speed;
-}
-
-/// As in CostModel: for each kind of measurement a rank's time over the median rank's, of those the
-/// median, for something may come in between. Of what is slow now some will have passed when the
-/// job runs, so the square root counts. Collective.
-std::vector<double> slowness_of_ranks(const Communicator& comm, const KernelSpeed::Seconds& mine) {
-  const auto all = comm.all_gather(mine);
-  std::vector<std::vector<double>> ratios(all.size());
-  for (std::size_t kind = 0; kind < mine.size(); ++kind) {
-    std::vector<double> times;
-    for (const auto& rank : all) times.push_back(rank[kind]);
-    const double middle = median(times);
-    if (middle <= 0) continue;
-    for (std::size_t r = 0; r < all.size(); ++r) ratios[r].push_back(times[r] / middle);
-  }
-  std::vector<double> slowness;
-  for (std::vector<double>& of_rank : ratios) {
-    const double ratio = median(std::move(of_rank));
-    const bool is_noticed = std::abs(ratio - 1) >= kNoticed;
-    slowness.push_back(is_noticed ? std::sqrt(std::min(ratio, kMostSlowness)) : 1);
-  }
-  return slowness;
+/// Of making a chunk of cache in new memory: its first touch is a good part of what it costs.
+double seconds_per_generated_byte(const Batch& batch) {
+  const std::int64_t tokens = std::min(batch.chunk_tokens, kDefaultChunkTokens);
+  const auto elements = static_cast<std::size_t>(tokens * batch.shape.h_kv * batch.shape.d_qk);
+  const auto cache = std::make_unique_for_overwrite<std::uint16_t[]>(elements);
+  const Stopwatch watch;
+  generate_elements(0, GeneratedTensor::kKvCache, 0, 0, batch.dtype, {cache.get(), elements});
+  return watch.seconds() / static_cast<double>(elements * size_of(batch.dtype));
 }
 
 /// Collective.
@@ -221,20 +45,17 @@ void measure_computing(const Communicator& comm, const Batch& batch,
                        const kernels::Backend& backend, const kernels::DecoderOptions& options,
                        Calibration& calibration) {
   KernelSpeed speed;
-  double loaded_byte = 0;
+  double loaded_byte = kSecondsPerReadByte;
   comm.together([&] {
-    const KernelProbe probe(batch, options.threads);
-    speed = kernel_speed(probe, batch.shape, backend, options);
-    loaded_byte =
-        (batch.kv_cache.kind == TensorSource::Kind::kGenerated ? probe.seconds_per_generated_byte()
-                                                               : kSecondsPerReadByte) /
-        options.threads;
+    speed = measure_kernels(batch, backend, options);
+    if (batch.kv_cache.kind == TensorSource::Kind::kGenerated) {
+      loaded_byte = seconds_per_generated_byte(batch);
+    }
   });
   calibration.flop_per_second = median_of_ranks(comm, speed.flop_per_second);
-  calibration.slowness = slowness_of_ranks(comm, speed.seconds);
   calibration.seconds_per_kv_byte = median_of_ranks(comm, speed.seconds_per_kv_byte);
   calibration.padded_values = median(comm.all_gather(speed.padded_values));
-  calibration.seconds_per_loaded_byte = median_of_ranks(comm, loaded_byte);
+  calibration.seconds_per_loaded_byte = median_of_ranks(comm, loaded_byte / options.threads);
 }
 
 /// Two requests of two chunks, a chunk of each on either of two ranks, each of which owns one.

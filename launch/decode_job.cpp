@@ -13,6 +13,7 @@
 #include "core/growing_plan.h"
 #include "dist/activity.h"
 #include "dist/calibrate.h"
+#include "dist/mode_trials.h"
 #include "dist/stopwatch.h"
 #include "dist/watchdog.h"
 #include "launch/decode_growing.h"
@@ -77,9 +78,20 @@ bool decode_in_steps(const DecodeContext& context, StepPlan& plan, JobJournals& 
   return is_done;
 }
 
+/// The requests as they are in the middle of --steps.
+Batch in_the_middle(const Batch& batch, std::span<const std::int64_t> requests, Growth growth) {
+  Batch sizes = sizes_of(batch);
+  for (const std::int64_t request : requests) {
+    sizes.requests.push_back(sizes_of(batch.requests[request]));
+    sizes.requests.back().context_len =
+        growth.context_len(batch.requests[request], growth.steps / 2);
+  }
+  return sizes;
+}
+
 /// Says what was measured, and what the job will take: in one step, or in --steps like the last.
 void print_expected(const DecodeContext& context, std::span<const std::int64_t> requests,
-                    const Calibration& machine) {
+                    const Calibration& machine, const std::vector<dist::ModeTrial>& trials) {
   const CostModel& cost = context.settings.cost;
   const Partition all =
       make_partition(context.batch, requests, context.mode, context.comm.size(), cost);
@@ -88,7 +100,7 @@ void print_expected(const DecodeContext& context, std::span<const std::int64_t> 
   for (double* part : {&seconds.load, &seconds.compute, &seconds.exchange}) {
     *part *= static_cast<double>(context.options.steps);
   }
-  print_prediction(machine, all.mode, seconds);
+  print_prediction(machine, trials, all.mode, seconds);
 }
 
 }  // namespace
@@ -144,9 +156,17 @@ ExitCode run_decode(const dist::Communicator& comm, const DecodeOptions& options
   });
   settings.cost = calibrated_model(machine);
   settings.cost.flop_per_loaded_byte /= num_steps;  // the cache is loaded once for all
+  std::vector<dist::ModeTrial> trials;
+  if (mode.kind == ShardMode::Kind::kAuto && options.steps > 1) {
+    mine.seconds.calibrate += timed([&] {
+      trials = dist::try_modes(comm, in_the_middle(batch, requests, {options.steps}), *backend,
+                               settings, options.steps);
+    });
+    if (!trials.empty()) mode = dist::fastest_mode(trials);
+  }
   const DecodeContext context{comm,     options,      batch,     *backend, mode,
                               settings, stop_request, job_watch, talks};
-  if (talks && !requests.empty()) print_expected(context, requests, machine);
+  if (talks && !requests.empty()) print_expected(context, requests, machine, trials);
   DecodeReport report;
   bool done = false;
   if (options.steps > 1) {

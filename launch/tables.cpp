@@ -85,8 +85,8 @@ void print_resumed(std::FILE* to, std::int64_t finished, std::int64_t requests) 
   fmt::print(to, "resume   {} of {} requests are done\n", finished, requests);
 }
 
-void print_prediction(const Calibration& machine, const ShardMode& mode,
-                      const PredictedCost& seconds) {
+void print_prediction(const Calibration& machine, const std::vector<dist::ModeTrial>& trials,
+                      const ShardMode& mode, const PredictedCost& seconds) {
   if (machine.flop_per_second == 0) return;
   fmt::print("machine  {:.1f} GFLOP/s a rank, cache {:.1f} GB/s", machine.flop_per_second / 1e9,
              1e-9 / machine.seconds_per_loaded_byte);
@@ -97,7 +97,11 @@ void print_prediction(const Calibration& machine, const ShardMode& mode,
   };
   print_way("on a node", machine.near);
   print_way("between nodes", machine.far);
-  fmt::print("\npredict  {} in mode {}\n", seconds_text(seconds), to_string(mode));
+  fmt::print("\n");
+  if (!trials.empty()) {
+    fmt::print("tried    ms a step, predicted (measured): {}\n", dist::to_string(trials));
+  }
+  fmt::print("predict  {} in mode {}\n", seconds_text(seconds), to_string(mode));
 }
 
 namespace {

@@ -9,6 +9,7 @@
 #include "core/batch.h"
 #include "core/calibration.h"
 #include "core/partition.h"
+#include "dist/mode_trials.h"
 #include "launch/decode_job.h"
 
 namespace mla::launch {
@@ -31,10 +32,10 @@ std::string balance_text(const Batch& batch, const std::vector<RankLoad>& loads)
 /// How many of the requests earlier runs of a job that is resumed have finished.
 void print_resumed(std::FILE* to, std::int64_t finished, std::int64_t requests);
 
-/// What a start-up measurement found, and what the job will take if it is decoded in one step;
-/// nothing if the machine was not measured.
-void print_prediction(const Calibration& machine, const ShardMode& mode,
-                      const PredictedCost& seconds);
+/// What a start-up measurement found, what modes took that were tried, and what the job will take
+/// if it is decoded in one step; nothing if the machine was not measured.
+void print_prediction(const Calibration& machine, const std::vector<dist::ModeTrial>& trials,
+                      const ShardMode& mode, const PredictedCost& seconds);
 
 /// The closing lines of a decode.
 void print_report(const Batch& batch, const DecodeReport& report);

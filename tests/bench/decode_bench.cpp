@@ -3,15 +3,16 @@
 #include <limits>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 
 #include "core/calibration.h"
-#include "core/median.h"
 #include "core/partition.h"
 #include "dist/calibrate.h"
 #include "dist/engine.h"
+#include "dist/mode_trials.h"
 #include "dist/stopwatch.h"
 #include "kernels/backend.h"
 #include "launch/rank_inputs.h"
@@ -61,45 +62,47 @@ double flop_of(const Batch& batch) {
   return tokens * static_cast<double>(2 * batch.shape.h_q * (batch.shape.d_qk + batch.shape.d_v));
 }
 
-/// One mode and exchange, ready to be run. What it refers to must outlive it.
+/// A plan and exchange, ready to be run. What it refers to must outlive it.
 class Candidate {
  public:
-  Candidate(const dist::Communicator& comm, const Batch& batch, const kernels::Backend& backend,
-            const std::string& mode, const dist::DecodeSettings& settings)
-      : partition_(
-            make_partition(batch, parse_shard_mode(mode, comm.size()), comm.size(), settings.cost)),
+  Candidate(const dist::Communicator& comm, const Batch& batch, Partition partition,
+            const kernels::Backend& backend, const dist::DecodeSettings& settings)
+      : partition_(std::move(partition)),
+        names_(to_string(partition_.mode)),
         predicted_ms_(
             predicted_cost(batch, loads_of(batch, partition_, settings.cost), settings.cost)
                 .total() /
             settings.cost.flop_per_second * 1e3),
-        mode_(mode),
         data_(batch, {}, partition_.pieces_of(comm.rank()), settings.compute.threads),
         inputs_(launch::rank_inputs(data_, partition_.pieces_of(comm.rank()))),
-        decoder_(comm, batch, partition_, inputs_, backend, settings) {
-    run_step(comm, decoder_);  // warms up
-  }
+        decoder_(comm, batch, partition_, inputs_, backend, settings) {}
 
-  const std::string& mode() const { return mode_; }
   const Partition& partition() const { return partition_; }
-  double median_ms() const { return median_of(steps_).step; }
-  void forget_steps() { steps_.clear(); }
+  /// Of the modes that come to it.
+  const std::string& names() const { return names_; }
+  void add_name(const ShardMode& mode) { names_ += fmt::format("={}", to_string(mode)); }
+  const std::vector<StepTimes>& steps() const { return steps_; }
 
-  void step(const dist::Communicator& comm) { steps_.push_back(run_step(comm, decoder_)); }
+  /// One of two steps counts: the first finds the caches full of what others left.
+  void step(const dist::Communicator& comm) {
+    run_step(comm, decoder_);
+    steps_.push_back(run_step(comm, decoder_));
+  }
 
   void print(const Batch& batch, int ranks, const RankBenchOptions& options) const {
     const StepTimes t = median_of(steps_);
     fmt::print(
         "{:>6} {:>8} {:>9} {:>10} {:>10} {:>8} {:>9.3f} {:>9.3f} {:>9.3f} {:>9.3f} {:>9.3f} "
         "{:>9.3f} {:>7.2f}\n",
-        ranks, options.threads, batch.requests.size(), mode_, to_string(decoder_.exchange()),
+        ranks, options.threads, batch.requests.size(), names_, to_string(decoder_.exchange()),
         options.combines.front(), predicted_ms_, t.step, t.compute, t.exchange, t.wait, t.merge,
         flop_of(batch) / t.step * 1e-9);
   }
 
  private:
   Partition partition_;
+  std::string names_;
   double predicted_ms_;
-  std::string mode_;
   proto::ShardData data_;
   kernels::RankInputs inputs_;
   dist::Decoder decoder_;
@@ -115,19 +118,10 @@ CostModel model_of_steps(const dist::Communicator& comm, const Batch& batch,
 }
 
 constexpr std::string_view kAuto = "auto";
+constexpr std::int64_t kForEver = 1'000'000;  // steps
 
-/// What mode auto took in a round, and how much slower that was than the best fixed mode.
-struct Judgement {
-  std::string taken;
-  std::string best;
-  double excess = 0;
-};
-
-bool is_same_plan(const Partition& a, const Partition& b) {
-  return a.pieces == b.pieces && a.piece_offsets == b.piece_offsets && a.ownerships == b.ownerships;
-}
-
-/// All modes and exchanges of one batch.
+/// All modes and exchanges of one batch. Modes that come to the same work on all ranks are one
+/// plan, as the first round's calibration cuts them.
 class Contest {
  public:
   Contest(const dist::Communicator& comm, const Batch& batch, const RankBenchOptions& options)
@@ -137,66 +131,93 @@ class Contest {
         backend_(kernels::find_backend(options.backend, batch)),
         settings_{
             .compute = {.threads = options.threads, .exact = options.combines.front() == "exact"},
-            .pretended_ranks_per_node = options.pretended_ranks_per_node},
-        modes_(options.modes),
-        judges_auto_(std::erase(modes_, kAuto) > 0) {}
+            .pretended_ranks_per_node = options.pretended_ranks_per_node} {}
 
-  /// Calibrates, and runs all, step by step in turn, each repeat beginning with another one. Mode
-  /// auto is not run beside the mode that it takes. Collective.
-  Judgement run_round() {
+  /// Calibrates, lets auto choose, and runs all in turn, each repeat beginning with another one.
+  /// Collective.
+  void run_round() {
+    settings_.exchange = dist::parse_exchange(options_.exchanges.front());
     settings_.cost = model_of_steps(comm_, batch_, backend_, settings_);
-    Judgement judgement;
-    if (judges_auto_) {
-      const ShardMode any{.kind = ShardMode::Kind::kAuto};
-      judgement.taken = to_string(make_partition(batch_, any, comm_.size(), settings_.cost).mode);
-      if (std::count(modes_.begin(), modes_.end(), judgement.taken) == 0) {
-        modes_.push_back(judgement.taken);
-      }
+    if (fixed_.empty()) add_fixed_modes();
+    const Candidate* const taken = has_auto() ? &taken_by_auto() : nullptr;
+    std::vector<Candidate*> all;
+    for (const auto* some : {&fixed_, &others_}) {
+      for (const auto& candidate : *some) all.push_back(candidate.get());
     }
-    make_candidates();
-    for (int repeat = 0; repeat < options_.repeats; ++repeat) {
-      for (std::size_t i = 0; i < candidates_.size(); ++i) {
-        candidates_[(static_cast<std::size_t>(repeat) + i) % candidates_.size()]->step(comm_);
-      }
+    for (std::size_t repeat = 0; repeat < static_cast<std::size_t>(options_.repeats); ++repeat) {
+      for (std::size_t i = 0; i < all.size(); ++i) all[(repeat + i) % all.size()]->step(comm_);
     }
-    judge(judgement);
-    return judgement;
+    if (taken == nullptr) return;
+    const std::vector<StepTimes> steps(taken->steps().end() - options_.repeats,
+                                       taken->steps().end());
+    taken_ += fmt::format(" {} {:.3f},", taken->names(), median_of(steps).step);
+    auto_steps_.insert(auto_steps_.end(), steps.begin(), steps.end());
   }
 
-  bool judges_auto() const { return judges_auto_; }
+  /// The median steps of all rounds, and how much longer auto's is than the best fixed mode's.
+  /// Rank 0 alone.
+  void print() const {
+    const Candidate* best = nullptr;
+    double best_ms = std::numeric_limits<double>::infinity();
+    for (const auto& candidate : fixed_) {
+      candidate->print(batch_, comm_.size(), options_);
+      const double ms = median_of(candidate->steps()).step;
+      if (ms >= best_ms) continue;
+      best_ms = ms;
+      best = candidate.get();
+    }
+    if (best == nullptr || !has_auto()) return;
+    const double ms = median_of(auto_steps_).step;
+    fmt::print(
+        "auto: {} ranks, {} heads, {} request(s) of {}: took{} in all {:.3f} ms, {:.3f} of {}, "
+        "{:+.1f} %\n",
+        comm_.size(), batch_.shape.h_q, batch_.requests.size(), batch_.requests.front().context_len,
+        taken_, ms, best_ms, best->names(), (ms / best_ms - 1) * 100);
+  }
 
  private:
-  /// Those that there are not yet; the others begin anew.
-  void make_candidates() {
-    for (const auto& candidate : candidates_) candidate->forget_steps();
-    for (std::size_t m = candidates_.size() / options_.exchanges.size(); m < modes_.size(); ++m) {
-      for (const std::string& exchange : options_.exchanges) {
-        settings_.exchange = dist::parse_exchange(exchange);
-        candidates_.push_back(
-            std::make_unique<Candidate>(comm_, batch_, backend_, modes_[m], settings_));
-      }
-    }
+  using Candidates = std::vector<std::unique_ptr<Candidate>>;
+
+  bool has_auto() const {
+    return std::count(options_.modes.begin(), options_.modes.end(), kAuto) > 0;
   }
 
-  /// Modes that come to the same plan count as one, whichever of them was faster.
-  void judge(Judgement& judgement) const {
-    const auto is_taken = [&](const auto& candidate) {
-      return candidate->mode() == judgement.taken;
-    };
-    const auto auto_one = std::find_if(candidates_.begin(), candidates_.end(), is_taken);
-    double best = std::numeric_limits<double>::infinity();
-    double taken = best;
-    for (const auto& candidate : candidates_) {
-      if (comm_.rank() == 0) candidate->print(batch_, comm_.size(), options_);
-      const double ms = candidate->median_ms();
-      if (auto_one != candidates_.end() &&
-          is_same_plan(candidate->partition(), (*auto_one)->partition())) {
-        taken = std::min(taken, ms);
-      }
-      if (ms < best) judgement.best = candidate->mode();
-      best = std::min(best, ms);
+  static Candidate* find(const Candidates& candidates, const Partition& plan) {
+    for (const auto& candidate : candidates) {
+      if (same_work(candidate->partition(), plan)) return candidate.get();
     }
-    judgement.excess = taken / best - 1;
+    return nullptr;
+  }
+
+  void add_fixed_modes() {
+    for (const std::string& name : options_.modes) {
+      if (name == kAuto) continue;
+      const ShardMode mode = parse_shard_mode(name, comm_.size());
+      Partition plan = make_partition(batch_, mode, comm_.size(), settings_.cost);
+      if (Candidate* const same = find(fixed_, plan)) {
+        same->add_name(mode);
+        continue;
+      }
+      for (const std::string& exchange : options_.exchanges) {
+        settings_.exchange = dist::parse_exchange(exchange);
+        fixed_.push_back(std::make_unique<Candidate>(comm_, batch_, plan, backend_, settings_));
+      }
+    }
+    settings_.exchange = dist::parse_exchange(options_.exchanges.front());
+  }
+
+  /// By trial, as for a batch that is decoded for ever; by the model where nothing was tried.
+  const Candidate& taken_by_auto() {
+    const auto trials = dist::try_modes(comm_, batch_, backend_, settings_, kForEver);
+    if (comm_.rank() == 0 && !trials.empty()) fmt::print("tried: {}\n", dist::to_string(trials));
+    const ShardMode mode =
+        trials.empty() ? ShardMode{.kind = ShardMode::Kind::kAuto} : dist::fastest_mode(trials);
+    Partition plan = make_partition(batch_, mode, comm_.size(), settings_.cost);
+    if (const Candidate* const same = find(fixed_, plan)) return *same;
+    if (const Candidate* const same = find(others_, plan)) return *same;
+    others_.push_back(
+        std::make_unique<Candidate>(comm_, batch_, std::move(plan), backend_, settings_));
+    return *others_.back();
   }
 
   const dist::Communicator& comm_;
@@ -204,21 +225,11 @@ class Contest {
   const RankBenchOptions& options_;
   const kernels::Backend& backend_;
   dist::DecodeSettings settings_;
-  std::vector<std::string> modes_;
-  bool judges_auto_;
-  std::vector<std::unique_ptr<Candidate>> candidates_;  // [modes, exchanges]
+  Candidates fixed_;   // [plans, exchanges] of the modes asked for
+  Candidates others_;  // that auto took beside them
+  std::vector<StepTimes> auto_steps_;
+  std::string taken_;  // by auto in each round, with milliseconds
 };
-
-void print(const Batch& batch, int ranks, const std::vector<Judgement>& rounds) {
-  std::vector<double> excesses;
-  fmt::print("auto: {} ranks, {} heads, {} request(s) of {}:", ranks, batch.shape.h_q,
-             batch.requests.size(), batch.requests.front().context_len);
-  for (const Judgement& j : rounds) {
-    fmt::print(" {} ({}) {:+.1f} %,", j.taken, j.best, j.excess * 100);
-    excesses.push_back(j.excess);
-  }
-  fmt::print(" median {:+.1f} %\n", median(std::move(excesses)) * 100);
-}
 
 }  // namespace
 
@@ -231,10 +242,9 @@ void bench_decode(const dist::Communicator& comm, const RankBenchOptions& option
   for (const std::int64_t requests : options.requests) {
     const Batch batch = make_bench_batch(options, requests, false);
     Contest contest(comm, batch, options);
-    std::vector<Judgement> rounds;
-    for (int round = 0; round < options.rounds; ++round) rounds.push_back(contest.run_round());
+    for (int round = 0; round < options.rounds; ++round) contest.run_round();
     if (comm.rank() != 0) continue;
-    if (contest.judges_auto()) print(batch, comm.size(), rounds);
+    contest.print();
     std::fflush(stdout);
   }
 }

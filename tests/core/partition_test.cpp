@@ -132,6 +132,15 @@ TEST(Partition, BatchDealsWholeRequestsLongestFirst) {
             (std::vector<Piece>{{0, {0, 16}, {0, 2}}, {2, {0, 16}, {0, 3}}, {3, {0, 16}, {0, 4}}}));
 }
 
+TEST(Partition, OfEqualRequestsDependsOnNoRoundingOfTheirCosts) {
+  const Batch batch = test::planning_batch(std::vector<std::int64_t>(8, 1000));
+  const Partition expected = make_partition(batch, {Kind::kBatch}, 8);
+  for (int i = 0; i < 100; ++i) {
+    const CostModel cost{.flop_per_kv_byte = 1 + 0.01 * i, .padded_values = 0.003 * i};
+    EXPECT_TRUE(same_work(make_partition(batch, {Kind::kBatch}, 8, cost), expected)) << i;
+  }
+}
+
 TEST(Partition, OwnerHasMostOfTheChunks) {
   const Batch batch = test::planning_batch({64 * 300, 64 * 700, 64 * 100, 64 * 900});
   for (const int ranks : {2, 3, 5}) {

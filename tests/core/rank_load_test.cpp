@@ -116,17 +116,6 @@ TEST(RankLoad, SlowestRankDecides) {
             115);
 }
 
-TEST(RankLoad, SlowRanksTakeLonger) {
-  const Batch batch = test::planning_batch({64});
-  const CostModel cost{.flop_per_message = 5, .slowness = {1, 2.5}};
-  const auto predicted = [&](double first, double second) {
-    return predicted_cost(batch, {{.cost = first}, {.cost = second, .messages_sent = 1}}, cost);
-  };
-  EXPECT_EQ(predicted(8, 8).compute, 20);
-  EXPECT_EQ(predicted(8, 8).exchange, 5);
-  EXPECT_EQ(predicted(12, 2).total(), 12);
-}
-
 TEST(RankLoad, LoadingACacheRowCosts) {
   const Batch batch = test::planning_batch({64});
   EXPECT_EQ(predicted_cost(batch, {{.kv_rows = 3}}, {.flop_per_loaded_byte = 2}).total(),
