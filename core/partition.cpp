@@ -2,128 +2,17 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
-#include <compare>
-#include <limits>
 #include <map>
 #include <numeric>
-#include <optional>
 
 #include "core/auto_mode.h"
 #include "core/error.h"
+#include "core/flat_cut.h"
 
 namespace mla {
 namespace {
 
-constexpr double kSnapTolerance = 0.02;  // of one rank's ideal share, to each side
 constexpr std::int64_t kMinHeadsPerOwner = 8;
-
-/// A place between chunks: before chunk `chunk` of request `request`.
-struct Place {
-  std::int64_t request = 0;
-  std::int64_t chunk = 0;
-
-  friend auto operator<=>(const Place&, const Place&) = default;
-};
-
-/// All chunks of all requests laid end to end.
-class FlatChunks {
- public:
-  FlatChunks(const Batch& batch, std::int64_t heads, const CostModel& cost) : batch_(batch) {
-    double total = 0;
-    cost_before_.reserve(batch.requests.size() + 1);
-    for (const Request& request : batch.requests) {
-      cost_before_.push_back(total);
-      const std::int64_t chunks = batch.num_chunks(request);
-      if (chunks == 0) {
-        full_chunk_cost_.push_back(0);
-        continue;
-      }
-      full_chunk_cost_.push_back(cost.chunk(batch, request, 0, heads));
-      total += full_chunk_cost_.back() * static_cast<double>(chunks - 1) +
-               cost.chunk(batch, request, chunks - 1, heads);
-    }
-    cost_before_.push_back(total);
-    full_chunk_cost_.push_back(0);
-  }
-
-  double total() const { return cost_before_.back(); }
-
-  double cost_before(Place place) const {
-    return cost_before_[place.request] +
-           static_cast<double>(place.chunk) * full_chunk_cost_[place.request];
-  }
-
-  /// The place within `tolerance` of `ideal` where the largest subtree begins (the begin of a
-  /// request being the largest of all), the nearest one among equals; else the nearest place.
-  Place snap(double ideal, double tolerance) const {
-    const Place first = last_place_at_or_before(ideal - tolerance);
-    Place best = first;
-    std::optional<int> best_alignment;
-    double best_distance = std::abs(cost_before(first) - ideal);
-    for (Place place = first;; place = next(place)) {
-      const double position = cost_before(place);
-      const double distance = std::abs(position - ideal);
-      if (distance <= tolerance) {
-        const int alignment = place.chunk == 0
-                                  ? std::numeric_limits<int>::max()
-                                  : std::countr_zero(static_cast<std::uint64_t>(place.chunk));
-        if (!best_alignment || alignment > *best_alignment ||
-            (alignment == *best_alignment && distance < best_distance)) {
-          best_alignment = alignment;
-          best = place;
-          best_distance = distance;
-        }
-      } else if (!best_alignment && distance < best_distance) {
-        best = place;
-        best_distance = distance;
-      }
-      if (position > ideal + tolerance || place.request >= num_requests()) break;
-    }
-    return best;
-  }
-
-  Place begin() const { return {0, 0}; }
-  Place end() const { return {num_requests(), 0}; }
-
- private:
-  std::int64_t num_requests() const { return static_cast<std::int64_t>(batch_.requests.size()); }
-
-  Place next(Place place) const {
-    if (place.chunk + 1 < batch_.num_chunks(batch_.requests[place.request])) {
-      return {place.request, place.chunk + 1};
-    }
-    return {place.request + 1, 0};
-  }
-
-  Place last_place_at_or_before(double position) const {
-    const auto after = std::upper_bound(cost_before_.begin(), cost_before_.end() - 1, position);
-    const std::int64_t request = std::max<std::int64_t>(0, after - cost_before_.begin() - 1);
-    if (request >= num_requests()) return end();
-    const std::int64_t chunks = batch_.num_chunks(batch_.requests[request]);
-    if (chunks == 0) return {request, 0};
-    const double inside = (position - cost_before_[request]) / full_chunk_cost_[request];
-    const auto chunk = static_cast<std::int64_t>(std::max(0.0, std::floor(inside)));
-    return {request, std::min(chunk, chunks - 1)};
-  }
-
-  const Batch& batch_;
-  std::vector<double> cost_before_;      // [requests + 1]
-  std::vector<double> full_chunk_cost_;  // [requests + 1], as end() is a place too
-};
-
-std::vector<Place> flat_cut(const Batch& batch, std::int64_t heads, std::int64_t parts,
-                            const CostModel& cost) {
-  const FlatChunks flat(batch, heads, cost);
-  const double share = flat.total() / static_cast<double>(parts);
-  std::vector<Place> cuts{flat.begin()};
-  for (std::int64_t part = 1; part < parts; ++part) {
-    const Place place = flat.snap(share * static_cast<double>(part), share * kSnapTolerance);
-    cuts.push_back(std::max(cuts.back(), place));
-  }
-  cuts.push_back(flat.end());
-  return cuts;
-}
 
 /// Appends what lies between two places.
 void append_pieces(const Batch& batch, Place from, Place to, Range heads,

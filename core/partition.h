@@ -73,9 +73,10 @@ bool same_work(const Partition& a, const Partition& b);
 /// Who owns results of `heads` of a request, by heads. The first and the last may own others, too.
 std::span<const Ownership> owners_of(const Partition& partition, std::int64_t request, Range heads);
 
-/// Deals the batch out to `ranks` ranks. With Kind::kKv and kGrid each cut between ranks is moved
-/// to the largest subtree of the canonical tree that begins within 2 % of a rank's share of the
-/// ideal place, so that most requests lie on one or two ranks and few partials travel.
+/// Deals the batch out to `ranks` ranks. With Kind::kKv and kGrid each cut between ranks is where
+/// the largest subtree of the canonical tree begins that leaves no rank more than 2 % above an even
+/// share, or, where chunks are too few for that, more than some rank must have in any cut. So most
+/// requests lie on one or two ranks and few partials travel.
 /// Local; needs no communication. The batch must be valid for planning.
 Partition make_partition(const Batch& batch, ShardMode mode, int ranks, const CostModel& cost = {});
 

@@ -147,6 +147,14 @@ void Combine::set_stage(Hop hop, int number, const Communicator& comm, ExchangeK
     stage = stages_.insert(stage, Stage{.number = number, .ranks = comm.all_gather(comm_.rank())});
   }
   stage->hop = std::move(hop);
+  stage->sent.clear();
+  for (const Lot& lot : stage->hop.sends) {
+    stage->sent.emplace_back(batch(), label(number, comm_.rank(), lot.peer), lot.items);
+  }
+  stage->received.clear();
+  for (const Lot& lot : stage->hop.receives) {
+    stage->received.emplace_back(batch(), label(number, lot.peer, comm_.rank()), lot.items);
+  }
   const auto sends = parcels_of(batch(), settings_.element, stage->hop.sends, stage->ranks);
   const auto receives = parcels_of(batch(), settings_.element, stage->hop.receives, stage->ranks);
   comm_.together([&] {
@@ -162,12 +170,8 @@ void Combine::set_stage(Hop hop, int number, const Communicator& comm, ExchangeK
   });
 }
 
-MessageLabel Combine::label(const Stage& stage, int from, int to) const {
-  return {.from = from,
-          .to = to,
-          .hop = stage.number,
-          .sequence = sequence_,
-          .element = settings_.element};
+MessageLabel Combine::label(int hop, int from, int to) const {
+  return {.from = from, .to = to, .hop = hop, .element = settings_.element};
 }
 
 void Combine::post(std::span<const WorkItem> items, const std::vector<kernels::OpenItem>& open) {
@@ -182,9 +186,7 @@ void Combine::post(std::span<const WorkItem> items, const std::vector<kernels::O
       item = runs_->item(item);
     }
     for (const OwnedPart& part : owned_parts(batch(), partition(), item)) {
-      std::vector<NodePartial> nodes = whole.nodes;
-      for (NodePartial& node : nodes) node.partial = rows_of(node.partial, part.rows);
-      held_->add(part.item, nodes);
+      held_->add(part.item, part.rows, whole.nodes);
     }
   }
   start_stage(settings_.threads);
@@ -195,13 +197,12 @@ void Combine::start_stage(int threads) {
   const Stopwatch watch;
   Stage& stage = stages_[stage_];
   std::vector<Packing> packings;
-  packings.reserve(stage.hop.sends.size());
-  for (std::size_t i = 0; i < stage.hop.sends.size(); ++i) {
-    const Lot& lot = stage.hop.sends[i];
+  packings.reserve(stage.sent.size());
+  for (std::size_t i = 0; i < stage.sent.size(); ++i) {
     const std::span<std::byte> bytes = stage.exchange->outgoing(i);
-    Packing& packing = packings.emplace_back(
-        Message{batch(), label(stage, comm_.rank(), lot.peer), lot.items, bytes});
-    for (const WireItem& item : lot.items) {
+    stage.sent[i].place_in(bytes, sequence_);
+    Packing& packing = packings.emplace_back(stage.sent[i]);
+    for (const WireItem& item : stage.sent[i].items()) {
       packing.add(held_->take(item.item), runs_.has_value());
       stats_.partials_sent += std::ssize(item.nodes);
     }
@@ -231,14 +232,11 @@ bool Combine::progress() {
 void Combine::receive_stage() {
   const Stopwatch watch;
   Stage& stage = stages_[stage_++];
-  stage.received.clear();
-  stage.received.reserve(stage.hop.receives.size());
-  for (std::size_t i = 0; i < stage.hop.receives.size(); ++i) {
-    const Lot& lot = stage.hop.receives[i];
-    const Message& message = stage.received.emplace_back(
-        batch(), label(stage, lot.peer, comm_.rank()), lot.items, stage.exchange->incoming(i));
+  for (std::size_t i = 0; i < stage.received.size(); ++i) {
+    Message& message = stage.received[i];
+    message.place_in(stage.exchange->incoming(i), sequence_);
     message.check_header();
-    for (std::size_t k = 0; k < lot.items.size(); ++k) held_->add(message, k);
+    for (std::size_t item = 0; item < message.items().size(); ++item) held_->add(message, item);
   }
   stats_.exchange_seconds += watch.seconds();
 }

@@ -86,7 +86,8 @@ class Combine {
     int number = 0;
     std::vector<int> ranks;
     std::unique_ptr<Exchange> exchange;
-    std::vector<Message> received;
+    std::vector<Message> sent;      ///< of each lot
+    std::vector<Message> received;  ///< of each lot
   };
   /// The node of each rank, and those of this one's.
   struct Nodes {
@@ -104,7 +105,7 @@ class Combine {
 
   void choose_kind(const Hop& direct, const TwoLevelRoute& route);
   void set_stage(Hop hop, int number, const Communicator& comm, ExchangeKind kind);
-  MessageLabel label(const Stage& stage, int from, int to) const;
+  MessageLabel label(int hop, int from, int to) const;
   void start_stage(int threads);
   void receive_stage();
   void fold_stage(int threads);

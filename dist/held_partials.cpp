@@ -4,6 +4,8 @@
 #include <optional>
 #include <string>
 
+#include <omp.h>
+
 #include "core/chunk_tree.h"
 #include "core/error.h"
 
@@ -12,71 +14,78 @@ namespace mla::dist {
 /// Folds blocks of rows, one after the other, in memory that it keeps. One for each thread.
 class HeldPartials::Folder {
  public:
-  Folder(const HeldPartials& all, ResultSink* results) : all_(all), results_(results) {}
+  /// Makes room for any block of what `all` holds: a fold allocates nothing.
+  void prepare(const HeldPartials& all) {
+    std::size_t most_nodes = 0;
+    std::int64_t most_floats = 0;
+    for (const auto& [key, held] : all.held_) {
+      const auto to_open = std::count_if(held.nodes.begin(), held.nodes.end(), needs_room);
+      const std::int64_t rows = most_rows_of_block(held.item.rows.size());
+      most_nodes = std::max(most_nodes, held.nodes.size());
+      most_floats = std::max(most_floats, to_open * partial_floats(rows, all.batch_.shape.d_v));
+    }
+    nodes_.reserve(most_nodes);
+    const auto size = static_cast<std::size_t>(most_floats);
+    if (room_.size() < size) room_ = AlignedBuffer<float>(size);
+  }
 
   /// Empty if all records were sound; else the rows are left as they are.
-  std::optional<Fault> fold(const Held& held, std::int64_t block) {
+  std::optional<Fault> fold(const HeldPartials& all, const Held& held, std::int64_t block,
+                            ResultSink* results) {
+    const std::int64_t d_v = all.batch_.shape.d_v;
     const Range rows = rows_of_block(block, held.item.rows.size());
-    reserve(held, rows.size());
     nodes_.clear();
+    float* room = room_.data();
     for (const Node& node : held.nodes) {
-      const PartialView here = node.value.partial;
-      const PartialView view = here.o == nullptr ? here : rows_of(here, rows);
-      if (node.message == nullptr) {
-        nodes_.push_back({node.value.node, view});
-        continue;
+      PartialView view;
+      if (needs_room(node)) {
+        view = partial_at(room, rows.size(), d_v);
+        room += partial_floats(rows.size(), d_v);
+      } else if (node.value.partial.o != nullptr) {
+        view = rows_of(node.value.partial, rows);
       }
-      const Message::Place place{node.item, block, node.index};
-      if (!node.message->is_sound(place)) return Fault{node.message, place};
-      nodes_.push_back({node.value.node, node.message->open(place, room_for(node, view, rows))});
+      if (node.message != nullptr) {
+        const Message::Place place{node.item, block, node.index};
+        if (!node.message->is_sound(place)) return Fault{node.message, place};
+        view = node.message->open(place, view);
+      }
+      nodes_.push_back({node.value.node, view});
     }
-    const std::int64_t num_chunks = all_.num_chunks(held.item);
-    if (all_.in_parts_) join_parts(nodes_);
+    const std::int64_t num_chunks = all.num_chunks(held.item);
+    if (all.in_parts_) join_parts(nodes_);
     fold_partials(nodes_, num_chunks);
-    if (results_ != nullptr && is_root(nodes_, num_chunks)) {
+    if (results != nullptr && is_root(nodes_, num_chunks)) {
       WorkItem item = held.item;
       item.rows = {held.item.rows.begin + rows.begin, held.item.rows.begin + rows.end};
-      results_->finish(item, nodes_[0].partial);
+      results->finish(item, nodes_[0].partial);
     }
     return {};
   }
 
  private:
-  std::int64_t floats(std::int64_t rows) const {
-    return partial_floats(rows, all_.batch_.shape.d_v);
+  /// Whether a node cannot be opened where it lies, nor where it belongs.
+  static bool needs_room(const Node& node) {
+    return node.value.partial.o == nullptr && node.message->element() != WireElement::kFp32;
   }
 
-  void reserve(const Held& held, std::int64_t rows) {
-    used_ = 0;
-    const auto size = static_cast<std::size_t>(std::ssize(held.nodes) * floats(rows));
-    const bool needed = std::any_of(held.nodes.begin(), held.nodes.end(), [](const Node& node) {
-      return node.message != nullptr && node.message->element() != WireElement::kFp32;
-    });
-    if (needed && room_.size() < size) room_ = AlignedBuffer<float>(size);
-  }
-
-  /// Where to open a node: where its value belongs, if it has a place; fp32 where it lies.
-  PartialView room_for(const Node& node, const PartialView& place, Range rows) {
-    if (place.o != nullptr || node.message->element() == WireElement::kFp32) return place;
-    float* const at = room_.data() + used_;
-    used_ += floats(rows.size());
-    return partial_at(at, rows.size(), all_.batch_.shape.d_v);
-  }
-
-  const HeldPartials& all_;
-  ResultSink* results_;
   std::vector<NodePartial> nodes_;
   AlignedBuffer<float> room_;
-  std::int64_t used_ = 0;  // floats of it
 };
+
+HeldPartials::HeldPartials(const Batch& batch, bool in_parts)
+    : batch_(batch), in_parts_(in_parts) {}
+
+HeldPartials::~HeldPartials() = default;
 
 std::int64_t HeldPartials::num_chunks(const WorkItem& item) const {
   return batch_.num_chunks(batch_.requests[item.request]);
 }
 
-void HeldPartials::add(const WorkItem& item, std::span<const NodePartial> nodes) {
+void HeldPartials::add(const WorkItem& item, Range rows, std::span<const NodePartial> nodes) {
   Held& held = held_.try_emplace(ItemKey(item), Held{item, {}}).first->second;
-  for (const NodePartial& node : nodes) held.nodes.push_back({.value = node});
+  for (const NodePartial& node : nodes) {
+    held.nodes.push_back({.value = {node.node, rows_of(node.partial, rows)}});
+  }
 }
 
 void HeldPartials::add(const Message& message, std::size_t item) {
@@ -90,9 +99,10 @@ void HeldPartials::add(const Message& message, std::size_t item) {
 
 std::vector<NodePartial> HeldPartials::take(const WorkItem& item) {
   std::vector<NodePartial> nodes;
-  const auto held = held_.extract(ItemKey(item));
-  if (held.empty()) return nodes;
-  for (const Node& node : held.mapped().nodes) nodes.push_back(node.value);
+  const auto held = held_.find(ItemKey(item));
+  if (held == held_.end()) return nodes;
+  for (const Node& node : held->second.nodes) nodes.push_back(node.value);
+  held->second.nodes.clear();
   return nodes;
 }
 
@@ -145,6 +155,7 @@ void HeldPartials::fold_all(int threads, ResultSink* results) {
   };
   std::vector<Task> tasks;
   for (auto& [key, held] : held_) {
+    if (held.nodes.empty()) continue;
     const std::int64_t chunks = num_chunks(held.item);
     // Parts of one node stay in their order.
     std::stable_sort(held.nodes.begin(), held.nodes.end(), [=](const Node& a, const Node& b) {
@@ -155,17 +166,17 @@ void HeldPartials::fold_all(int threads, ResultSink* results) {
     for (std::int64_t block = 0; block < blocks; ++block) tasks.push_back({&held, block});
   }
   const auto count = static_cast<std::int64_t>(tasks.size());
+  // Memory that cannot be had must not be noticed on the threads, which have nobody to tell.
+  folders_.resize(std::max<std::size_t>(folders_.size(), threads));
+  for (Folder& folder : folders_) folder.prepare(*this);
   std::optional<Fault> found;
-#pragma omp parallel num_threads(threads) if (threads > 1)
-  {
-    Folder folder(*this, results);
-#pragma omp for schedule(dynamic, 1)
-    for (std::int64_t t = 0; t < count; ++t) {
-      const auto fault = folder.fold(*tasks[t].held, tasks[t].block);
-      if (!fault) continue;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
+  for (std::int64_t t = 0; t < count; ++t) {
+    const auto& [held, block] = tasks[t];
+    const auto fault = folders_[omp_get_thread_num()].fold(*this, *held, block, results);
+    if (!fault) continue;
 #pragma omp critical
-      found = fault;
-    }
+    found = fault;
   }
   if (found) found->message->refuse(found->place);
   for (auto& [key, held] : held_) fold_nodes(held);
@@ -178,15 +189,14 @@ void HeldPartials::fold(int threads) {
 
 void HeldPartials::finish(int threads, ResultSink& results) {
   fold_all(threads, &results);
-  for (const auto& [key, held] : held_) {
-    const bool is_whole =
-        held.nodes.size() == 1 && is_root({held.nodes.front().value}, num_chunks(held.item));
-    if (!is_whole) {
+  for (auto& [key, held] : held_) {
+    if (held.nodes.empty()) continue;
+    if (held.nodes.size() > 1 || !is_root({held.nodes.front().value}, num_chunks(held.item))) {
       throw MpiError("combine", "the partials of request " + std::to_string(key.request) +
                                     " do not cover each of its chunks once");
     }
+    held.nodes.clear();
   }
-  held_.clear();
   rooms_.clear();
 }
 

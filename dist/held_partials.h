@@ -19,10 +19,13 @@ namespace mla::dist {
 class HeldPartials {
  public:
   /// With `in_parts` a node may be added in parts, whose merging is left to us.
-  HeldPartials(const Batch& batch, bool in_parts) : batch_(batch), in_parts_(in_parts) {}
+  HeldPartials(const Batch& batch, bool in_parts);
+  HeldPartials(const HeldPartials&) = delete;
+  HeldPartials& operator=(const HeldPartials&) = delete;
+  ~HeldPartials();
 
-  /// Nodes that are not here yet.
-  void add(const WorkItem& item, std::span<const NodePartial> nodes);
+  /// Rows `rows` of some nodes, which are those of `item`, that are not here yet.
+  void add(const WorkItem& item, Range rows, std::span<const NodePartial> nodes);
   /// The nodes of an item of a message, which must stay until they are folded, and may be written
   /// to.
   void add(const Message& message, std::size_t item);
@@ -68,7 +71,8 @@ class HeldPartials {
 
   const Batch& batch_;
   bool in_parts_;
-  std::map<ItemKey, Held> held_;
+  std::map<ItemKey, Held> held_;             // those without nodes are kept for the next time
+  std::vector<Folder> folders_;              // [threads]
   std::vector<AlignedBuffer<float>> rooms_;  // of what fold() has opened
 };
 

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <span>
-#include <utility>
 #include <vector>
 
 #include "core/partial_fold.h"
@@ -12,7 +11,8 @@ namespace mla::dist {
 /// A message to be written, and the partials that go into it.
 class Packing {
  public:
-  explicit Packing(Message message) : message_(std::move(message)) {}
+  /// The message must outlive it.
+  explicit Packing(Message& message) : message_(&message) {}
 
   /// The nodes of the message's next item; with `in_parts` each may come in several parts.
   /// @throws MpiError if they are others than the item's, or have other rows
@@ -21,7 +21,7 @@ class Packing {
  private:
   friend void pack(std::span<Packing> packings, bool in_parts, int threads);
 
-  Message message_;
+  Message* message_;
   std::vector<std::vector<NodePartial>> partials_;  // by item
 };
 

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <map>
+#include <string>
 #include <utility>
+
+#include "core/error.h"
 
 namespace mla::dist {
 namespace {
@@ -124,6 +127,21 @@ std::vector<OwnedPart> owned_parts(const Batch& batch, const Partition& partitio
     parts.push_back({part, {first, first + heads.size()}, o.owner});
   }
   return parts;
+}
+
+void check_nodes(const WorkItem& item, std::span<const NodePartial> here,
+                 std::span<const TreeNode> expected, bool in_parts) {
+  std::size_t count = 0;
+  bool fits = true;
+  for (const NodePartial& node : here) {
+    const bool is_next_part = in_parts && count > 0 && expected[count - 1] == node.node;
+    if (!is_next_part) fits = fits && count < expected.size() && expected[count++] == node.node;
+    fits = fits && node.partial.rows == item.rows.size();
+  }
+  if (!fits || count != expected.size()) {
+    throw MpiError("exchange", "the partials of request " + std::to_string(item.request) +
+                                   " at hand are not those of the partition");
+  }
 }
 
 Hop direct_hop(const Batch& batch, const Partition& partition, int rank) {

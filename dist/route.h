@@ -6,6 +6,7 @@
 
 #include "core/batch.h"
 #include "core/chunk_tree.h"
+#include "core/partial_fold.h"
 #include "core/partition.h"
 #include "core/split_plan.h"
 
@@ -32,6 +33,11 @@ struct WireItem {
   WorkItem item;
   std::vector<TreeNode> nodes;
 };
+
+/// @throws MpiError unless `here`, what a rank has of an item, are the nodes `expected` with all of
+/// its rows; with `in_parts` a node may come in several parts, one after the other
+void check_nodes(const WorkItem& item, std::span<const NodePartial> here,
+                 std::span<const TreeNode> expected, bool in_parts);
 
 /// What travels from one rank to another, in the order of the message.
 struct Lot {

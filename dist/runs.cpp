@@ -1,11 +1,9 @@
 #include "dist/runs.h"
 
 #include <algorithm>
-#include <string>
 
 #include "core/chunk_tree.h"
-#include "core/error.h"
-#include "core/partial_fold.h"
+#include "dist/route.h"
 
 namespace mla::dist {
 
@@ -49,14 +47,7 @@ WorkItem Runs::item(const WorkItem& item) const {
 }
 
 void Runs::name_parts(const WorkItem& item, kernels::OpenItem& open) const {
-  const std::vector<TreeNode> expected = maximal_nodes(item.chunks, num_chunks_[item.request]);
-  const bool complete =
-      std::equal(open.nodes.begin(), open.nodes.end(), expected.begin(), expected.end(),
-                 [](const NodePartial& a, TreeNode node) { return a.node == node; });
-  if (!complete) {
-    throw MpiError("exchange", "the partials of request " + std::to_string(item.request) +
-                                   " at hand are not those of the partition");
-  }
+  check_nodes(item, open.nodes, maximal_nodes(item.chunks, num_chunks_[item.request]), false);
   if (begins_[item.request].empty()) return;
   const Range run = run_of(item.request, item.chunks);
   const TreeNode node = maximal_nodes(run, std::ssize(begins_[item.request])).front();

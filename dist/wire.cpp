@@ -4,7 +4,12 @@
 #include <cstring>
 #include <string>
 
+#ifdef MLA_HAVE_XXH_DISPATCH
+#include <xxh_x86dispatch.h>
+#else
+#define XXH_INLINE_ALL
 #include <xxhash.h>
+#endif
 
 #include "core/dtype.h"
 #include "core/error.h"
@@ -12,8 +17,6 @@
 
 namespace mla::dist {
 namespace {
-
-constexpr std::int64_t kRecordLine = 64;
 
 struct MessageHeader {
   char magic[8] = {'M', 'L', 'A', 'P', 'A', 'R', 'T', '3'};
@@ -29,7 +32,7 @@ struct MessageHeader {
 
   friend bool operator==(const MessageHeader&, const MessageHeader&) = default;
 };
-static_assert(sizeof(MessageHeader) == kRecordLine);
+static_assert(sizeof(MessageHeader) % 64 == 0);
 
 /// Where a node belongs.
 struct NodePlace {
@@ -47,33 +50,7 @@ struct NodeHeader {
   NodePlace place;
   std::uint64_t checksum = 0;  // of the bytes that follow
 };
-static_assert(sizeof(NodeHeader) == kRecordLine);
-
-/// Sizes of the parts of a record.
-class RecordLayout {
- public:
-  RecordLayout(std::int64_t d_v, WireElement element)
-      : d_v_(d_v), element_bytes_(static_cast<std::int64_t>(element)) {}
-
-  std::int64_t sums_bytes(std::int64_t rows) const { return 2 * rows * 4; }
-  std::int64_t o_bytes(std::int64_t rows) const { return rows * d_v_ * element_bytes_; }
-  std::int64_t payload_bytes(std::int64_t rows) const {
-    return round_up(sums_bytes(rows) + o_bytes(rows), kRecordLine);
-  }
-  std::int64_t bytes(std::int64_t rows) const { return kRecordLine + payload_bytes(rows); }
-  /// Of all records of an item.
-  std::int64_t bytes(const WireItem& item) const {
-    const std::int64_t rows = item.item.rows.size();
-    const std::int64_t full = rows / kRowsPerRecord;
-    const std::int64_t rest = rows % kRowsPerRecord;
-    const std::int64_t each = full * bytes(kRowsPerRecord) + (rest > 0 ? bytes(rest) : 0);
-    return each * std::ssize(item.nodes);
-  }
-
- private:
-  std::int64_t d_v_;
-  std::int64_t element_bytes_;
-};
+static_assert(sizeof(NodeHeader) == RecordLayout::kHeaderBytes);
 
 MessageHeader header_of(const MessageLabel& label, std::int64_t records, std::size_t bytes) {
   MessageHeader header;
@@ -109,7 +86,20 @@ void widen(const std::uint16_t* from, std::int64_t count, float* to) {
   for (std::int64_t i = 0; i < count; ++i) to[i] = to_float(Bf16{from[i]});
 }
 
+NodeHeader header_at(const std::byte* record) {
+  NodeHeader header;
+  std::memcpy(&header, record, sizeof header);
+  return header;
+}
+
 }  // namespace
+
+std::int64_t RecordLayout::bytes(const WireItem& item) const {
+  const std::int64_t rows = item.item.rows.size();
+  const std::int64_t each =
+      (count_blocks(rows) - 1) * bytes(kRowsPerRecord) + bytes(most_rows_of_block(rows));
+  return each * std::ssize(item.nodes);
+}
 
 std::int64_t message_bytes(const Batch& batch, WireElement element,
                            std::span<const WireItem> items) {
@@ -119,16 +109,19 @@ std::int64_t message_bytes(const Batch& batch, WireElement element,
   return bytes;
 }
 
-Message::Message(const Batch& batch, const MessageLabel& label, std::span<const WireItem> items,
-                 std::span<std::byte> bytes)
-    : d_v_(batch.shape.d_v), label_(label), items_(items), bytes_(bytes) {
-  const RecordLayout layout(d_v_, label.element);
+Message::Message(const Batch& batch, const MessageLabel& label, std::span<const WireItem> items)
+    : layout_(batch.shape.d_v, label.element), label_(label), items_(items) {
   item_offsets_.reserve(items.size() + 1);
   item_offsets_.push_back(sizeof(MessageHeader));
   for (const WireItem& item : items) {
-    item_offsets_.push_back(item_offsets_.back() + layout.bytes(item));
+    item_offsets_.push_back(item_offsets_.back() + layout_.bytes(item));
     records_ += count_blocks(item.item.rows.size()) * std::ssize(item.nodes);
   }
+}
+
+void Message::place_in(std::span<std::byte> bytes, std::uint64_t sequence) {
+  bytes_ = bytes;
+  label_.sequence = sequence;
 }
 
 void Message::write_header() {
@@ -147,68 +140,65 @@ std::int64_t Message::rows_at(Place place) const {
 }
 
 std::byte* Message::at(Place place) const {
-  const RecordLayout layout(d_v_, label_.element);
   const std::int64_t blocks_before =
-      place.block * std::ssize(items_[place.item].nodes) * layout.bytes(kRowsPerRecord);
+      place.block * std::ssize(items_[place.item].nodes) * layout_.bytes(kRowsPerRecord);
   return bytes_.data() + item_offsets_[place.item] + blocks_before +
-         static_cast<std::int64_t>(place.node) * layout.bytes(rows_at(place));
+         static_cast<std::int64_t>(place.node) * layout_.bytes(rows_at(place));
 }
 
 void Message::write(Place place, const PartialView& partial) {
-  const RecordLayout layout(d_v_, label_.element);
   const std::int64_t rows = rows_at(place);
   std::byte* const record = at(place);
-  std::byte* const payload = record + kRecordLine;
+  std::byte* const payload = record + RecordLayout::kHeaderBytes;
   std::memcpy(payload, partial.m_log2, rows * 4);
   std::memcpy(payload + rows * 4, partial.l, rows * 4);
-  std::byte* const o = payload + layout.sums_bytes(rows);
+  std::byte* const o = payload + layout_.sums_bytes(rows);
   if (label_.element == WireElement::kFp32) {
-    std::memcpy(o, partial.o, layout.o_bytes(rows));
+    std::memcpy(o, partial.o, layout_.o_bytes(rows));
   } else {
-    narrow(partial.o, rows * d_v_, reinterpret_cast<std::uint16_t*>(o));
+    narrow(partial.o, rows * layout_.d_v(), reinterpret_cast<std::uint16_t*>(o));
   }
-  std::fill(o + layout.o_bytes(rows), payload + layout.payload_bytes(rows), std::byte{0});
+  std::fill(o + layout_.o_bytes(rows), payload + layout_.payload_bytes(rows), std::byte{0});
   const NodeHeader header{node_place(items_[place.item], place),
-                          checksum_of(payload, layout.payload_bytes(rows))};
+                          checksum_of(payload, layout_.payload_bytes(rows))};
   std::memcpy(record, &header, sizeof header);
 }
 
 PartialView Message::open(Place place, const PartialView& room) const {
-  const RecordLayout layout(d_v_, label_.element);
   const std::int64_t rows = rows_at(place);
-  std::byte* const payload = at(place) + kRecordLine;
-  std::byte* const o = payload + layout.sums_bytes(rows);
+  std::byte* const payload = at(place) + RecordLayout::kHeaderBytes;
+  std::byte* const o = payload + layout_.sums_bytes(rows);
   auto* const sums = reinterpret_cast<float*>(payload);
-  if (room.o == nullptr) return {sums, sums + rows, reinterpret_cast<float*>(o), rows, d_v_};
+  if (room.o == nullptr) {
+    return {sums, sums + rows, reinterpret_cast<float*>(o), rows, layout_.d_v()};
+  }
   std::memcpy(room.m_log2, sums, rows * 4);
   std::memcpy(room.l, sums + rows, rows * 4);
   if (label_.element == WireElement::kFp32) {
-    std::memcpy(room.o, o, layout.o_bytes(rows));
+    std::memcpy(room.o, o, layout_.o_bytes(rows));
   } else {
-    widen(reinterpret_cast<const std::uint16_t*>(o), rows * d_v_, room.o);
+    widen(reinterpret_cast<const std::uint16_t*>(o), rows * layout_.d_v(), room.o);
   }
   return room;
 }
 
-/// Empty if the record is whole and in its place, else what is wrong.
-std::string Message::fault_of(Place place) const {
+bool Message::is_in_place(Place place) const {
+  return header_at(at(place)).place == node_place(items_[place.item], place);
+}
+
+bool Message::is_whole(Place place) const {
   const std::byte* const record = at(place);
-  NodeHeader header;
-  std::memcpy(&header, record, sizeof header);
-  const NodePlace expected = node_place(items_[place.item], place);
-  if (header.place != expected) {
-    return "holds a node of request " + std::to_string(header.place.request) +
-           " where one of request " + std::to_string(expected.request) + " belongs";
-  }
-  const RecordLayout layout(d_v_, label_.element);
-  if (header.checksum != checksum_of(record + kRecordLine, layout.payload_bytes(rows_at(place)))) {
-    return "was damaged: wrong checksum of a node of request " + std::to_string(expected.request);
-  }
-  return {};
+  const std::byte* const payload = record + RecordLayout::kHeaderBytes;
+  return header_at(record).checksum == checksum_of(payload, layout_.payload_bytes(rows_at(place)));
 }
 
 void Message::refuse(Place place) const {
-  broken(fault_of(place));
+  const std::int64_t expected = items_[place.item].item.request;
+  if (is_in_place(place)) {
+    broken("was damaged: wrong checksum of a node of request " + std::to_string(expected));
+  }
+  broken("holds a node of request " + std::to_string(header_at(at(place)).place.request) +
+         " where one of request " + std::to_string(expected) + " belongs");
 }
 
 void Message::broken(const std::string& what) const {

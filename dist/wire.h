@@ -28,17 +28,46 @@ struct MessageLabel {
   WireElement element = WireElement::kFp32;
 };
 
-/// Rows of one record. Whoever packs, checks or merges a record has it in the nearest cache from
-/// the first to the last: 16 KiB where values have 512 elements.
+/// Rows of a record; the last one of an item has the rest of its rows too, as a small record costs
+/// nearly what a large one does. Whoever packs, checks or merges a record has it in the nearest
+/// cache from the first byte to the last: 16 KiB where values have 512 elements.
 inline constexpr std::int64_t kRowsPerRecord = 8;
 
 /// The blocks of rows, counted from 0, that the records of an item of `rows` rows have.
 inline std::int64_t count_blocks(std::int64_t rows) {
-  return ceil_div(rows, kRowsPerRecord);
+  return std::max<std::int64_t>(1, rows / kRowsPerRecord);
 }
 inline Range rows_of_block(std::int64_t block, std::int64_t rows) {
-  return {block * kRowsPerRecord, std::min(rows, (block + 1) * kRowsPerRecord)};
+  const bool is_last = block + 1 == count_blocks(rows);
+  return {block * kRowsPerRecord, is_last ? rows : (block + 1) * kRowsPerRecord};
 }
+/// The most rows of such a block.
+inline std::int64_t most_rows_of_block(std::int64_t rows) {
+  return rows_of_block(count_blocks(rows) - 1, rows).size();
+}
+
+/// Sizes of the parts of a record.
+class RecordLayout {
+ public:
+  static constexpr std::int64_t kHeaderBytes = 64;
+
+  RecordLayout(std::int64_t d_v, WireElement element)
+      : d_v_(d_v), element_bytes_(static_cast<std::int64_t>(element)) {}
+
+  std::int64_t d_v() const { return d_v_; }
+  std::int64_t sums_bytes(std::int64_t rows) const { return 2 * rows * 4; }
+  std::int64_t o_bytes(std::int64_t rows) const { return rows * d_v_ * element_bytes_; }
+  std::int64_t payload_bytes(std::int64_t rows) const {
+    return round_up(sums_bytes(rows) + o_bytes(rows), kHeaderBytes);
+  }
+  std::int64_t bytes(std::int64_t rows) const { return kHeaderBytes + payload_bytes(rows); }
+  /// Of all records of an item.
+  std::int64_t bytes(const WireItem& item) const;
+
+ private:
+  std::int64_t d_v_;
+  std::int64_t element_bytes_;
+};
 
 /// Bytes of the message that carries `items`, a multiple of 64.
 std::int64_t message_bytes(const Batch& batch, WireElement element,
@@ -50,10 +79,11 @@ std::int64_t message_bytes(const Batch& batch, WireElement element,
 /// multiple of 64 bytes. Different records may be written or opened by different threads.
 class Message {
  public:
-  /// The message of `items` in `bytes`, message_bytes(...) of them, aligned to 64. The items and
-  /// the bytes must outlive it.
-  Message(const Batch& batch, const MessageLabel& label, std::span<const WireItem> items,
-          std::span<std::byte> bytes);
+  /// The message of `items`, which must outlive it.
+  Message(const Batch& batch, const MessageLabel& label, std::span<const WireItem> items);
+
+  /// It lies in `bytes`, message_bytes(...) of them, aligned to 64, in exchange `sequence`.
+  void place_in(std::span<std::byte> bytes, std::uint64_t sequence);
 
   std::span<const WireItem> items() const { return items_; }
   WireElement element() const { return label_.element; }
@@ -72,7 +102,7 @@ class Message {
   /// @throws MpiError if the header is not what the label and the items say
   void check_header() const;
   /// Whether the record is whole and in its place.
-  bool is_sound(Place place) const { return fault_of(place).empty(); }
+  bool is_sound(Place place) const { return is_in_place(place) && is_whole(place); }
   /// A sound record: in `room`, if that has memory, which has the rows of the block; else where it
   /// lies, which needs fp32.
   PartialView open(Place place, const PartialView& room) const;
@@ -83,10 +113,11 @@ class Message {
  private:
   std::byte* at(Place place) const;
   std::int64_t rows_at(Place place) const;
-  std::string fault_of(Place place) const;
+  bool is_in_place(Place place) const;
+  bool is_whole(Place place) const;
   [[noreturn]] void broken(const std::string& what) const;
 
-  std::int64_t d_v_;
+  RecordLayout layout_;
   MessageLabel label_;
   std::span<const WireItem> items_;
   std::span<std::byte> bytes_;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <random>
 
+#include "core/every_cpu.h"
 #include "core/partial.h"
 
 namespace mla::bench {
@@ -12,6 +13,7 @@ namespace {
 std::int64_t op_d_v = 0;  // MPI gives a user-defined operation no place for it
 
 /// Rows of m, l, o[d_v].
+MLA_FOR_EVERY_CPU
 void merge_rows(void* from, void* into, int* rows, MPI_Datatype* /*type*/) {
   const std::int64_t floats = op_d_v + 2;
   auto* a = static_cast<float*>(into);
@@ -21,80 +23,89 @@ void merge_rows(void* from, void* into, int* rows, MPI_Datatype* /*type*/) {
   }
 }
 
+MLA_FOR_EVERY_CPU
+void scale_row(const float* row, std::int64_t count, float scale, float* scaled) {
+  for (std::int64_t i = 0; i < count; ++i) scaled[i] = row[i] * scale;
+}
+
 }  // namespace
 
-StripedPartials make_striped_partials(std::int64_t rows, std::int64_t d_v, int rank) {
-  std::minstd_rand random(static_cast<unsigned>(rank + 1));
+Baselines::Baselines(const dist::Communicator& comm, std::int64_t rows, std::int64_t d_v)
+    : comm_(comm),
+      rows_(rows),
+      d_v_(d_v),
+      m_log2_(rows),
+      l_(rows),
+      o_(rows * d_v),
+      lse_(rows),
+      all_lse_(rows * comm.size()),
+      scaled_(rows * d_v),
+      own_rows_(rows / comm.size() * d_v),
+      packed_(rows * (d_v + 2)),
+      merged_(rows * (d_v + 2)),
+      all_rows_(rows * d_v) {
+  std::minstd_rand random(static_cast<unsigned>(comm.rank() + 1));
   std::uniform_real_distribution<float> some(0.5F, 1.5F);
-  StripedPartials partials{rows, d_v, {}, {}, {}};
-  std::generate_n(std::back_inserter(partials.m_log2), rows, [&] { return some(random); });
-  std::generate_n(std::back_inserter(partials.l), rows, [&] { return some(random) * 100; });
-  std::generate_n(std::back_inserter(partials.o), rows * d_v, [&] { return some(random); });
-  return partials;
+  for (float& m : m_log2_) m = some(random);
+  for (float& l : l_) l = some(random) * 100;
+  for (float& o : o_) o = some(random);
+  dist::check_mpi(MPI_Type_contiguous(static_cast<int>(d_v + 2), MPI_FLOAT, &row_type_),
+                  "MPI_Type_contiguous");
+  dist::check_mpi(MPI_Type_commit(&row_type_), "MPI_Type_commit");
+  dist::check_mpi(MPI_Op_create(merge_rows, 1, &merge_), "MPI_Op_create");
 }
 
-std::vector<float> gather_and_reduce_scatter(const dist::Communicator& comm,
-                                             const StripedPartials& partials) {
-  const std::int64_t rows = partials.rows;
-  const std::int64_t d_v = partials.d_v;
-  std::vector<float> lse(rows);
-  for (std::int64_t r = 0; r < rows; ++r) {
-    lse[r] = partials.m_log2[r] + std::log2(partials.l[r]);
-  }
-  std::vector<float> all(rows * comm.size());
-  dist::check_mpi(MPI_Allgather(lse.data(), static_cast<int>(rows), MPI_FLOAT, all.data(),
-                                static_cast<int>(rows), MPI_FLOAT, comm.handle()),
+Baselines::~Baselines() {
+  MPI_Op_free(&merge_);
+  MPI_Type_free(&row_type_);
+}
+
+void Baselines::rewrite() {
+  std::fill(m_log2_.begin(), m_log2_.end(), 1.0F);
+  std::fill(l_.begin(), l_.end(), 1.0F);
+  std::fill(o_.begin(), o_.end(), 1.0F);
+}
+
+std::span<const float> Baselines::gather_and_reduce_scatter() {
+  for (std::int64_t r = 0; r < rows_; ++r) lse_[r] = m_log2_[r] + std::log2(l_[r]);
+  dist::check_mpi(MPI_Allgather(lse_.data(), static_cast<int>(rows_), MPI_FLOAT, all_lse_.data(),
+                                static_cast<int>(rows_), MPI_FLOAT, comm_.handle()),
                   "MPI_Allgather");
-  std::vector<float> scaled(rows * d_v);
-  for (std::int64_t r = 0; r < rows; ++r) {
+  for (std::int64_t r = 0; r < rows_; ++r) {
     float largest = kEmptyM;
-    for (int rank = 0; rank < comm.size(); ++rank) {
-      largest = std::max(largest, all[rank * rows + r]);
+    for (int rank = 0; rank < comm_.size(); ++rank) {
+      largest = std::max(largest, all_lse_[rank * rows_ + r]);
     }
     float sum = 0;
-    for (int rank = 0; rank < comm.size(); ++rank) {
-      sum += std::exp2(all[rank * rows + r] - largest);
+    for (int rank = 0; rank < comm_.size(); ++rank) {
+      sum += std::exp2(all_lse_[rank * rows_ + r] - largest);
     }
-    const float scale = std::exp2(lse[r] - largest) / (sum * partials.l[r]);
-    for (std::int64_t d = 0; d < d_v; ++d) scaled[r * d_v + d] = partials.o[r * d_v + d] * scale;
+    const float scale = std::exp2(lse_[r] - largest) / (sum * l_[r]);
+    scale_row(o_.data() + r * d_v_, d_v_, scale, scaled_.data() + r * d_v_);
   }
-  std::vector<float> mine(rows / comm.size() * d_v);
   dist::check_mpi(
-      MPI_Reduce_scatter_block(scaled.data(), mine.data(), static_cast<int>(mine.size()), MPI_FLOAT,
-                               MPI_SUM, comm.handle()),
+      MPI_Reduce_scatter_block(scaled_.data(), own_rows_.data(), static_cast<int>(own_rows_.size()),
+                               MPI_FLOAT, MPI_SUM, comm_.handle()),
       "MPI_Reduce_scatter_block");
-  return mine;
+  return own_rows_;
 }
 
-std::vector<float> user_op_allreduce(const dist::Communicator& comm,
-                                     const StripedPartials& partials) {
-  const std::int64_t d_v = partials.d_v;
-  op_d_v = d_v;
-  MPI_Datatype row_type = MPI_DATATYPE_NULL;
-  MPI_Op merge = MPI_OP_NULL;
-  dist::check_mpi(MPI_Type_contiguous(static_cast<int>(d_v + 2), MPI_FLOAT, &row_type),
-                  "MPI_Type_contiguous");
-  dist::check_mpi(MPI_Type_commit(&row_type), "MPI_Type_commit");
-  dist::check_mpi(MPI_Op_create(merge_rows, 1, &merge), "MPI_Op_create");
-  std::vector<float> mine(partials.rows * (d_v + 2));
-  for (std::int64_t r = 0; r < partials.rows; ++r) {
-    float* row = mine.data() + r * (d_v + 2);
-    row[0] = partials.m_log2[r];
-    row[1] = partials.l[r];
-    std::copy_n(partials.o.data() + r * d_v, d_v, row + 2);
+std::span<const float> Baselines::user_op_allreduce() {
+  op_d_v = d_v_;
+  for (std::int64_t r = 0; r < rows_; ++r) {
+    float* row = packed_.data() + r * (d_v_ + 2);
+    row[0] = m_log2_[r];
+    row[1] = l_[r];
+    std::copy_n(o_.data() + r * d_v_, d_v_, row + 2);
   }
-  std::vector<float> merged(mine.size());
-  dist::check_mpi(MPI_Allreduce(mine.data(), merged.data(), static_cast<int>(partials.rows),
-                                row_type, merge, comm.handle()),
+  dist::check_mpi(MPI_Allreduce(packed_.data(), merged_.data(), static_cast<int>(rows_), row_type_,
+                                merge_, comm_.handle()),
                   "MPI_Allreduce");
-  MPI_Op_free(&merge);
-  MPI_Type_free(&row_type);
-  std::vector<float> out(partials.rows * d_v);
-  for (std::int64_t r = 0; r < partials.rows; ++r) {
-    const float* row = merged.data() + r * (d_v + 2);
-    for (std::int64_t d = 0; d < d_v; ++d) out[r * d_v + d] = row[2 + d] / row[1];
+  for (std::int64_t r = 0; r < rows_; ++r) {
+    const float* row = merged_.data() + r * (d_v_ + 2);
+    for (std::int64_t d = 0; d < d_v_; ++d) all_rows_[r * d_v_ + d] = row[2 + d] / row[1];
   }
-  return out;
+  return all_rows_;
 }
 
 }  // namespace mla::bench

@@ -1,34 +1,54 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "dist/communicator.h"
 
 namespace mla::bench {
 
-/// One rank's partials of every row of a batch, as where each request's keys are striped over all
-/// ranks: m[rows] to base 2, l[rows], o[rows, d_v].
-struct StripedPartials {
-  std::int64_t rows = 0;
-  std::int64_t d_v = 0;
-  std::vector<float> m_log2;
-  std::vector<float> l;
-  std::vector<float> o;
+/// What others do with one rank's partials of every row of a batch, where each request's keys are
+/// striped over all ranks: m[rows] to base 2, l[rows], o[rows, d_v]. Memory is kept from run to
+/// run, as their allocators keep it.
+class Baselines {
+ public:
+  /// Some numbers; others on each rank. `comm` must outlive the object; rows % comm.size() == 0.
+  Baselines(const dist::Communicator& comm, std::int64_t rows, std::int64_t d_v);
+  ~Baselines();
+  Baselines(const Baselines&) = delete;
+  Baselines& operator=(const Baselines&) = delete;
+
+  /// Writes all partials anew, as the end of a decode would.
+  void rewrite();
+
+  /// As vLLM's and SGLang's decode context parallelism: all ranks gather the log-sum-exps of all
+  /// rows, each scales its outputs, a reduce-scatter sums them. Returns this rank's rows of the
+  /// result, which are [rows / ranks, d_v]. Collective.
+  std::span<const float> gather_and_reduce_scatter();
+
+  /// An allreduce of (m, l, o) with the merge as a user-defined operation. Returns the results of
+  /// all rows, [rows, d_v]. Collective.
+  std::span<const float> user_op_allreduce();
+
+ private:
+  const dist::Communicator& comm_;
+  std::int64_t rows_;
+  std::int64_t d_v_;
+  std::vector<float> m_log2_;
+  std::vector<float> l_;
+  std::vector<float> o_;
+
+  std::vector<float> lse_;
+  std::vector<float> all_lse_;
+  std::vector<float> scaled_;
+  std::vector<float> own_rows_;
+
+  MPI_Datatype row_type_ = MPI_DATATYPE_NULL;  // m, l, o[d_v]
+  MPI_Op merge_ = MPI_OP_NULL;
+  std::vector<float> packed_;
+  std::vector<float> merged_;
+  std::vector<float> all_rows_;
 };
-
-/// Some numbers; others on each rank.
-StripedPartials make_striped_partials(std::int64_t rows, std::int64_t d_v, int rank);
-
-/// As vLLM's and SGLang's decode context parallelism: all ranks gather the log-sum-exps of all
-/// rows, each scales its outputs, a reduce-scatter sums them. Returns this rank's rows of the
-/// result, which are [rows / ranks, d_v]. Collective; rows % ranks == 0.
-std::vector<float> gather_and_reduce_scatter(const dist::Communicator& comm,
-                                             const StripedPartials& partials);
-
-/// An allreduce of (m, l, o) with the merge as a user-defined operation. Returns the results of all
-/// rows, [rows, d_v]. Collective.
-std::vector<float> user_op_allreduce(const dist::Communicator& comm,
-                                     const StripedPartials& partials);
 
 }  // namespace mla::bench

@@ -43,6 +43,11 @@ class OpenPartials {
   const std::vector<WorkItem>& items() const { return items_; }
   const std::vector<kernels::OpenItem>& open() const { return open_; }
 
+  /// Writes all of them anew, as the end of a decode would.
+  void rewrite() {
+    for (std::vector<float>& floats : floats_) std::fill(floats.begin(), floats.end(), 1.0F);
+  }
+
  private:
   std::vector<WorkItem> items_;
   std::vector<kernels::OpenItem> open_;
@@ -50,9 +55,9 @@ class OpenPartials {
 };
 
 /// Throws unless both baselines compute the same.
-void check_baselines(const dist::Communicator& comm, const StripedPartials& striped) {
-  const auto mine = gather_and_reduce_scatter(comm, striped);
-  const auto all = user_op_allreduce(comm, striped);
+void check_baselines(const dist::Communicator& comm, Baselines& baselines) {
+  const auto mine = baselines.gather_and_reduce_scatter();
+  const auto all = baselines.user_op_allreduce();
   const std::size_t first = mine.size() * static_cast<std::size_t>(comm.rank());
   for (std::size_t i = 0; i < mine.size(); ++i) {
     if (std::abs(mine[i] - all[first + i]) > 1e-4F * std::abs(mine[i])) {
@@ -69,6 +74,8 @@ class Packed {
       : open_(batch, partition.pieces_of(comm.rank())),
         results_(batch, partition, comm.rank()),
         combine_(comm, batch, partition, settings) {}
+
+  void prepare() { open_.rewrite(); }
 
   void run() {
     combine_.post(open_.items(), open_.open());
@@ -108,18 +115,19 @@ Sent sent_by_all(const dist::Communicator& comm, const dist::CombineStats& mine)
   return sent;
 }
 
-/// All ways of one batch, in turn. Collective.
+/// All ways of one batch, in turn, each on partials that its rank has just written. Collective.
 void bench_batch(const dist::Communicator& comm, const RankBenchOptions& options,
                  std::int64_t requests) {
   const Batch batch = make_bench_batch(options, requests, true);
   const Partition partition =
       make_partition(batch, parse_shard_mode(options.modes.front(), comm.size()), comm.size());
   const std::int64_t rows = round_up(requests * options.heads, comm.size());
-  const StripedPartials striped = make_striped_partials(rows, batch.shape.d_v, comm.rank());
-  check_baselines(comm, striped);
+  Baselines baselines(comm, rows, batch.shape.d_v);
+  check_baselines(comm, baselines);
   std::vector<std::unique_ptr<Packed>> packed;
-  std::vector<std::function<void()>> works{[&] { gather_and_reduce_scatter(comm, striped); },
-                                           [&] { user_op_allreduce(comm, striped); }};
+  const auto rewrite = [&] { baselines.rewrite(); };
+  std::vector<Work> works{{rewrite, [&] { baselines.gather_and_reduce_scatter(); }},
+                          {rewrite, [&] { baselines.user_op_allreduce(); }}};
   for (const std::string& combine : options.combines) {
     for (const std::string& exchange : options.exchanges) {
       packed.push_back(std::make_unique<Packed>(
@@ -130,7 +138,8 @@ void bench_batch(const dist::Communicator& comm, const RankBenchOptions& options
               .threads = options.threads,
               .pretended_ranks_per_node = options.pretended_ranks_per_node,
               .cost = {}}));
-      works.push_back([way = packed.back().get()] { way->run(); });
+      Packed* const way = packed.back().get();
+      works.push_back({[way] { way->prepare(); }, [way] { way->run(); }});
     }
   }
   const std::vector<double> seconds = median_seconds(comm, options.repeats, works);

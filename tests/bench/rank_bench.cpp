@@ -24,13 +24,14 @@ Batch make_bench_batch(const RankBenchOptions& options, std::int64_t requests, b
 }
 
 std::vector<double> median_seconds(const dist::Communicator& comm, int repeats,
-                                   std::span<const std::function<void()>> works) {
+                                   std::span<const Work> works) {
   std::vector<std::vector<double>> seconds(works.size());
   for (int repeat = 0; repeat <= repeats; ++repeat) {
     for (std::size_t i = 0; i < works.size(); ++i) {
+      works[i].prepare();
       comm.barrier();
       const dist::Stopwatch watch;
-      works[i]();
+      works[i].run();
       const auto all = comm.all_gather(watch.seconds());
       if (repeat > 0) seconds[i].push_back(*std::max_element(all.begin(), all.end()));
     }

@@ -32,10 +32,16 @@ struct RankBenchOptions {
 /// The batch to measure with; its tensors are generated.
 Batch make_bench_batch(const RankBenchOptions& options, std::int64_t requests, bool lengths_only);
 
+/// What is measured, and what comes before it each time.
+struct Work {
+  std::function<void()> prepare;
+  std::function<void()> run;
+};
+
 /// What each of `works` takes from a barrier to its end on the slowest rank, the median over
 /// repeats. They run in turn, as machines change their speed; their first runs warm up. Collective.
 std::vector<double> median_seconds(const dist::Communicator& comm, int repeats,
-                                   std::span<const std::function<void()>> works);
+                                   std::span<const Work> works);
 
 /// Whole steps of decoding, and where their time goes. Collective.
 void bench_decode(const dist::Communicator& comm, const RankBenchOptions& options);

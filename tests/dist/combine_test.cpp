@@ -27,7 +27,8 @@ class CombineTest : public testing::Test {
         decoder_(kernels::find_host_backend("auto").make_decoder(problem_.batch(), pieces_, inputs_,
                                                                  {})),
         open_(decoder_->run(results_)),
-        owns_(partition_.ownerships[0].owner == test_world().rank()) {}
+        owns_(partition_.ownerships[0].owner == test_world().rank()),
+        sends_(!owns_ && !pieces_.empty()) {}
 
   Combine combine(ExchangeKind kind) const {
     return {test_world(), problem_.batch(), partition_, {.exchange = kind}};
@@ -41,12 +42,13 @@ class CombineTest : public testing::Test {
   std::unique_ptr<kernels::NodeDecoder> decoder_;
   std::vector<kernels::OpenItem> open_;
   bool owns_;
+  bool sends_;
 };
 
 TEST_F(CombineTest, RefusesToSendWhenAPartialWasDropped) {
   if (test_world().size() == 1) GTEST_SKIP() << "nothing travels";
   Combine c = combine(ExchangeKind::kP2p);
-  if (owns_) return;
+  if (!sends_) return;
   open_.at(0).nodes.pop_back();
   EXPECT_THROW(c.post(decoder_->items(), open_), MpiError);
 }
@@ -84,7 +86,7 @@ TEST_F(CombineTest, MayBeUsedAgain) {
       if (step == 0) first = slices;
       EXPECT_EQ(slices, first);
     }
-    EXPECT_EQ(c.stats().partials_sent > 0, !owns_);
+    EXPECT_EQ(c.stats().partials_sent > 0, sends_);
   }
 }
 
