@@ -109,17 +109,17 @@ class GpuComparison : public OnAGpu {
 };
 
 TEST_F(GpuComparison, FindsWhatTheCpuFinds) {
-  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  constexpr float kNoNumber = std::numeric_limits<float>::quiet_NaN();
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   const std::size_t rows = 3000;
   ExactResults exact{std::vector<double>(rows * 64), std::vector<double>(rows)};
   for (std::size_t i = 0; i < exact.out.size(); ++i) exact.out[i] = std::sin(double(i));
   for (std::size_t i = 0; i < rows; ++i) exact.lse[i] = 1 + std::cos(double(i));
   exact.lse[17] = double{kInfinity};
-  exact.out[99] = double{kNan};
+  exact.out[99] = double{kNoNumber};
   const Results right{{exact.out.begin(), exact.out.end()}, {exact.lse.begin(), exact.lse.end()}};
   check(right, exact);
-  for (const float wrong : {kNan, kInfinity, -kInfinity, 0.9F, 1e-3F}) {
+  for (const float wrong : {kNoNumber, kInfinity, -kInfinity, 0.9F, 1e-3F}) {
     for (const std::size_t at : {std::size_t{99}, std::size_t{100}, exact.out.size() - 1}) {
       Results results = right;
       results.out[at] = wrong;
