@@ -16,12 +16,12 @@ namespace {
 
 constexpr std::int64_t kValueDims = 4;
 
-Batch some_batch() {
+Batch batch_to_cut() {
   return test::planning_batch({64 * 37, 300, 0, 1, 64 * 90 + 3, 64 * 9}, 13);
 }
 
 TEST(Runs, AreOneChunkEachAndCoverEachRequestOnce) {
-  const Batch batch = some_batch();
+  const Batch batch = batch_to_cut();
   for (const int ranks : {1, 2, 3, 8, 12}) {
     for (const ShardMode& mode : test::all_modes(ranks)) {
       const Runs runs(batch, make_partition(batch, mode, ranks));
@@ -32,7 +32,7 @@ TEST(Runs, AreOneChunkEachAndCoverEachRequestOnce) {
 }
 
 TEST(Runs, HaveTheOwnersOfTheirChunks) {
-  const Batch batch = some_batch();
+  const Batch batch = batch_to_cut();
   const Partition partition = make_partition(batch, {.kind = ShardMode::Kind::kKv}, 5);
   EXPECT_EQ(Runs(batch, partition).partition().ownerships, partition.ownerships);
 }
