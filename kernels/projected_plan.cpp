@@ -109,14 +109,32 @@ void add_cost(const Batch& batch, const ProjectionDims& dims, const ProjectedPla
     const Request& request = batch.requests[part.request];
     sum.attention_flops += static_cast<double>(part.queries.size()) *
                            token_cost(batch, request, tile.heads.size(), cost);
-    const std::int64_t calls =
-        ceil_div(part.queries.size() * tile.heads.size(), plan.rows_per_call());
+    const std::int64_t calls = ceil_div(part.queries.size() * tile.heads.size(), kMaxRowsPerItem);
     sum.kv_bytes +=
         static_cast<double>(calls * request.context_len * shape.d_qk * size_of(batch.dtype));
   }
 }
 
 }  // namespace
+
+CallSegments whole_call(std::int64_t num_chunks) {
+  return {.count = 1, .offsets = {0, num_chunks}};
+}
+
+CallSegments halving_segments(std::int64_t num_chunks) {
+  constexpr std::int64_t kSmallest = 8;  // of as many equal ones
+  std::int64_t chunks = 1;
+  while (chunks * kSmallest < num_chunks) chunks *= 2;
+  const std::int64_t smallest = chunks;
+  while (chunks * 4 <= num_chunks) chunks *= 2;
+  CallSegments segments;
+  for (std::int64_t begin = 0; begin < num_chunks;) {
+    while (chunks > smallest && chunks * 2 > num_chunks - begin) chunks /= 2;
+    begin = std::min(num_chunks, begin + chunks);
+    segments.offsets[++segments.count] = begin;
+  }
+  return segments;
+}
 
 double ProjectedCost::total(int threads, const CostModel& cost) const {
   const double per_byte = cost.flop_per_kv_byte;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -10,6 +11,23 @@
 #include "core/split_plan.h"
 
 namespace mla::kernels {
+
+/// Runs of chunks, each a node of the canonical tree, that a call is cut into for several threads.
+struct CallSegments {
+  static constexpr std::int64_t kMost = 8;
+
+  std::int64_t count = 0;
+  std::array<std::int64_t, kMost + 1> offsets = {};  ///< [count + 1] of the call's chunks
+
+  Range operator[](std::int64_t segment) const { return {offsets[segment], offsets[segment + 1]}; }
+};
+
+/// All of `num_chunks` in one segment.
+CallSegments whole_call(std::int64_t num_chunks);
+
+/// Each segment about half of what is left, so that threads that take them one by one end at about
+/// the same time, and few partials are kept.
+CallSegments halving_segments(std::int64_t num_chunks);
 
 /// Widths of the projections around absorbed attention.
 struct ProjectionDims {
@@ -61,11 +79,6 @@ struct ProjectedPlan {
   ProjectedCost cost;
 
   int threads() const { return head_parts * token_parts; }
-  /// Rows that a thread attends in one go: where there are several threads, half of the most, which
-  /// is as fast by itself and leaves more to share at the end.
-  std::int64_t rows_per_call() const {
-    return threads() > 1 ? kMaxRowsPerItem / 2 : kMaxRowsPerItem;
-  }
 };
 
 /// The cheapest of all grids of `threads` threads. A pure function of sizes.

@@ -37,6 +37,32 @@ TEST_P(ProjectedBits, OfDeepSeekShapesDoNotDependOnPlans) {
   }
 }
 
+/// Some requests in one tile, whose last call threads share.
+TEST_P(ProjectedBits, OfACutCallDoNotDependOnWhoComputesIt) {
+  const ProjectedModel model({.attention = {.shape = {16, 1, 80, 64},
+                                            .chunk_tokens = 64,
+                                            .requests = {{1, 70}, {1, 300}, {1, 1}, {2, 1100}}}});
+  const Results one = run_fused(model, *GetParam(), 1);
+  for (const int threads : {2, 2, 3, 4}) {
+    const Results results = run_fused(model, *GetParam(), threads);
+    EXPECT_TRUE(same_bits(results.out, one.out)) << threads;
+    EXPECT_TRUE(same_bits(results.lse, one.lse)) << threads;
+  }
+}
+
+TEST(CallSegments, AreNodesOfTheTreeFromEndToEnd) {
+  for (std::int64_t num_chunks = 1; num_chunks < 3000; ++num_chunks) {
+    const kernels::CallSegments segments = kernels::halving_segments(num_chunks);
+    ASSERT_LE(segments.count, kernels::CallSegments::kMost);
+    EXPECT_EQ(segments.offsets[0], 0);
+    EXPECT_EQ(segments.offsets[segments.count], num_chunks);
+    for (std::int64_t i = 0; i < segments.count; ++i) {
+      EXPECT_EQ(count_maximal_nodes(segments[i], num_chunks), 1) << i << " of " << num_chunks;
+      EXPECT_LE(segments[i].size(), std::max<std::int64_t>(1, num_chunks / 2));
+    }
+  }
+}
+
 #ifdef MLA_HAVE_RAPIDCHECK
 
 ProjectedSpec any_spec() {
