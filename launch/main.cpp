@@ -75,6 +75,8 @@ ExitCode dispatch(const mla::dist::Communicator& comm, int argc, char** argv) {
 int main(int argc, char** argv) {
   spdlog::set_default_logger(spdlog::stderr_color_mt("meshmla"));
   spdlog::set_pattern("meshmla: %^%l%$: %v");
+  // Without mpirun Open MPI would start a daemon, 0.1 s, for processes that this one might spawn.
+  setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
   try {
     const mla::dist::Environment environment(argc, argv);
     tell_launcher_of_start();
