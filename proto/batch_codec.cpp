@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "core/utf8.h"
 #include "proto/batch.pb.h"
 
 namespace mla::proto {
@@ -39,7 +40,7 @@ std::vector<std::byte> to_bytes(const google::protobuf::RepeatedField<float>& va
 }
 
 void check_utf8(const std::string& text, const std::string& field) {
-  if (!is_utf8(text)) throw FormatError(field, "bytes that are no text", "UTF-8");
+  if (find_invalid_utf8(text)) throw FormatError(field, "bytes that are no text", "UTF-8");
 }
 
 void encode_source(const TensorSource& source, const std::string& field, meshmla::Source& message) {
@@ -110,7 +111,7 @@ void check_request_count(std::uint64_t count, std::string_view name) {
   }
 }
 
-int encode_dtype(DType dtype) {
+meshmla::DType encode_dtype(DType dtype) {
   switch (dtype) {
     case DType::kBf16:
       return meshmla::BF16;
@@ -154,8 +155,8 @@ MlaShape decode_shape(const meshmla::Shape& message) {
 void encode_header(const Batch& batch, meshmla::Header& message) {
   message.set_version(kFormatVersion);
   encode_shape(batch.shape, *message.mutable_shape());
-  message.set_dtype(static_cast<meshmla::DType>(encode_dtype(batch.dtype)));
-  message.set_out_dtype(static_cast<meshmla::DType>(encode_dtype(batch.out_dtype)));
+  message.set_dtype(encode_dtype(batch.dtype));
+  message.set_out_dtype(encode_dtype(batch.out_dtype));
   message.set_page_block_size(batch.page_block_size);
   message.set_num_pages(batch.num_pages);
   message.set_chunk_tokens(batch.chunk_tokens);
@@ -208,25 +209,6 @@ Request decode_request(const meshmla::Request& message, const Batch& batch, std:
   request.block_table.assign(message.block_table().begin(), message.block_table().end());
   request.q = decode_source(message.q(), batch.dtype, field + ".q");
   return request;
-}
-
-bool is_utf8(std::string_view text) {
-  for (std::size_t i = 0; i < text.size();) {
-    const auto lead = static_cast<std::uint8_t>(text[i]);
-    const std::size_t length = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-    if ((lead >= 0x80 && lead < 0xc2) || lead > 0xf4 || i + length > text.size()) return false;
-    std::uint32_t code = length == 1 ? lead : lead & (0x7fu >> length);
-    for (std::size_t k = 1; k < length; ++k) {
-      const auto next = static_cast<std::uint8_t>(text[i + k]);
-      if ((next & 0xc0u) != 0x80u) return false;
-      code = code << 6 | (next & 0x3fu);
-    }
-    const bool overlong = (length == 3 && code < 0x800) || (length == 4 && code < 0x10000);
-    const bool surrogate = code >= 0xd800 && code <= 0xdfff;
-    if (overlong || surrogate || code > 0x10ffff) return false;
-    i += length;
-  }
-  return true;
 }
 
 }  // namespace mla::proto

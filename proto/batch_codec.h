@@ -10,6 +10,7 @@ namespace meshmla {
 class Header;
 class Request;
 class Shape;
+enum DType : int;
 }  // namespace meshmla
 
 namespace mla::proto {
@@ -46,10 +47,7 @@ void check_request_count(std::uint64_t count, std::string_view name);
 
 /// Between DType and the number of the protobuf enum; `absent` stands for the number 0.
 /// @throws FormatError calling the field `field`.
-int encode_dtype(DType dtype);
+meshmla::DType encode_dtype(DType dtype);
 DType decode_dtype(int number, DType absent, const std::string& field);
-
-/// True if `text` is well-formed UTF-8.
-bool is_utf8(std::string_view text);
 
 }  // namespace mla::proto

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "proto/batch_codec.h"
+#include "core/utf8.h"
 #include "proto/file_io.h"
 #include "proto/hash.h"
 #include "proto/message_stream.h"
@@ -37,7 +37,7 @@ void check_sizes(const Batch& batch, const Request& request, const Result& resul
 std::map<std::int64_t, std::string> readable(std::map<std::int64_t, std::string> texts) {
   for (auto& [position, text] : texts) {
     if (text.empty()) text = "unknown error";
-    if (is_utf8(text)) continue;
+    if (!find_invalid_utf8(text)) continue;
     std::replace_if(
         text.begin(), text.end(), [](char c) { return static_cast<signed char>(c) < 0; }, '?');
   }

@@ -18,7 +18,7 @@ class StreamSink : public ResultWriter::Sink {
     meshmla::ResultHeader header;
     header.set_version(kFormatVersion);
     encode_shape(batch.shape, *header.mutable_shape());
-    header.set_out_dtype(static_cast<meshmla::DType>(encode_dtype(batch.out_dtype)));
+    header.set_out_dtype(encode_dtype(batch.out_dtype));
     header.set_num_results(batch.requests.size());
     stream_.append(header, kMaxMessageBytes, "results: header");
   }
@@ -29,7 +29,7 @@ class StreamSink : public ResultWriter::Sink {
     message.set_query_len(result.query_len);
     message.set_h_q(result.h_q);
     message.set_d_v(result.d_v);
-    message.set_out_dtype(static_cast<meshmla::DType>(encode_dtype(result.out_dtype)));
+    message.set_out_dtype(encode_dtype(result.out_dtype));
     message.set_out(result.out.data(), result.out.size());
     message.mutable_lse()->Add(result.lse.begin(), result.lse.end());
     if (result.error.empty()) message.set_checksum(checksum_of(result));
