@@ -1,11 +1,8 @@
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <optional>
-#include <sstream>
 
 #include "core/error.h"
 #include "core/trace.h"
@@ -42,17 +39,9 @@ void write_out(const std::string& text) {
   std::fflush(stdout);
 }
 
-std::string read_text(const std::filesystem::path& path) {
-  std::ifstream file(path);
-  std::ostringstream text;
-  text << file.rdbuf();
-  if (!file || !text) throw IoError("read", path.string(), errno);
-  return text.str();
-}
-
 void read_lengths(const Lengths& lengths, bench::Grid& grid) {
   if (!lengths.list.empty()) grid.lengths = bench::parse_sizes("--lengths", lengths.list);
-  if (!lengths.rows.empty()) grid.rows = read_text(lengths.rows);
+  if (!lengths.rows.empty()) grid.rows = proto::MappedFile(lengths.rows).text();
   if (lengths.trace.empty()) return;
   TraceBatchOptions options = lengths.from_trace;
   options.lengths_only = true;

@@ -1,5 +1,6 @@
 #include "proto/batch_file.h"
 
+#include <algorithm>
 #include <cctype>
 #include <string>
 
@@ -16,14 +17,12 @@ namespace {
 constexpr std::string_view kBatchMagic = "MESHMLAB";
 
 /// The first bytes of a file, as an error shows them.
-std::string beginning(std::span<const std::byte> bytes) {
-  if (bytes.empty()) return "is empty";
-  std::string shown = "begins with '";
-  for (const std::byte byte : bytes.first(std::min(bytes.size(), kBatchMagic.size()))) {
-    const auto c = std::to_integer<unsigned char>(byte);
-    shown += std::isprint(c) != 0 ? static_cast<char>(c) : '.';
-  }
-  return shown + "'";
+std::string beginning(std::string_view text) {
+  if (text.empty()) return "is empty";
+  std::string shown(text.substr(0, kBatchMagic.size()));
+  std::ranges::replace_if(
+      shown, [](unsigned char c) { return std::isprint(c) == 0; }, '.');
+  return "begins with '" + shown + "'";
 }
 
 template <class Sink>
@@ -51,24 +50,18 @@ BatchFormat batch_format_of(const std::filesystem::path& path) {
 }
 
 Batch read_batch(const std::filesystem::path& path) {
-  const MappedFile file(path);
+  const MappedFile file(path, kMaxBatchFileBytes);
   const std::string name = "batch '" + path.string() + "'";
-  if (static_cast<std::int64_t>(file.bytes().size()) > kMaxBatchFileBytes) {
-    throw FormatError(name, std::to_string(file.bytes().size()) + " bytes",
-                      "at most " + std::to_string(kMaxBatchFileBytes));
-  }
   if (begins_with(file.bytes(), kBatchMagic)) return decode_batch(file.bytes(), name);
-  const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()),
-                              file.bytes().size());
   switch (batch_format_of(path)) {
     case BatchFormat::kText:
-      return parse_batch_text(text, name);
+      return parse_batch_text(file.text(), name);
     case BatchFormat::kJson:
-      return parse_batch_json(text, name);
+      return parse_batch_json(file.text(), name);
     case BatchFormat::kBinary:
       break;
   }
-  throw FormatError("batch", "file '" + path.string() + "' " + beginning(file.bytes()),
+  throw FormatError("batch", "file '" + path.string() + "' " + beginning(file.text()),
                     "the magic MESHMLAB, or a .txtpb or .json file");
 }
 

@@ -7,11 +7,11 @@
 #include <google/protobuf/stubs/logging.h>
 #include <google/protobuf/text_format.h>
 #include <google/protobuf/util/json_util.h>
-#include <nlohmann/json.hpp>
 
 #include "core/error.h"
 #include "proto/batch.pb.h"
 #include "proto/batch_codec.h"
+#include "proto/json_reader.h"
 
 namespace mla::proto {
 namespace {
@@ -29,37 +29,9 @@ class FirstError : public google::protobuf::io::ErrorCollector {
   std::string text_;
 };
 
-/// Accepts any JSON and keeps the place of the first error of syntax, which protobuf's own parser
-/// does not tell.
-class SyntaxCheck : public nlohmann::json_sax<nlohmann::json> {
- public:
-  bool null() override { return true; }
-  bool boolean(bool) override { return true; }
-  bool number_integer(number_integer_t) override { return true; }
-  bool number_unsigned(number_unsigned_t) override { return true; }
-  bool number_float(number_float_t, const string_t&) override { return true; }
-  bool string(string_t&) override { return true; }
-  bool binary(binary_t&) override { return true; }
-  bool start_object(std::size_t) override { return true; }
-  bool key(string_t&) override { return true; }
-  bool end_object() override { return true; }
-  bool start_array(std::size_t) override { return true; }
-  bool end_array() override { return true; }
-  bool parse_error(std::size_t, const std::string&,
-                   const nlohmann::json::exception& error) override {
-    text_ = error.what();
-    text_.erase(0, text_.find("] ") + 2);  // "[json.exception.parse_error.101] "
-    return false;
-  }
-  const std::string& text() const { return text_; }
-
- private:
-  std::string text_;
-};
-
 std::string one_line(std::string text) {
-  std::replace_if(
-      text.begin(), text.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
+  std::ranges::replace_if(
+      text, [](char c) { return c == '\n' || c == '\r'; }, ' ');
   return text;
 }
 
@@ -99,9 +71,12 @@ Batch parse_batch_text(std::string_view text, const std::string& name) {
 
 Batch parse_batch_json(std::string_view json, const std::string& name) {
   constexpr const char* kExpected = "a BatchFile in protobuf JSON";
-  SyntaxCheck syntax;
-  if (!nlohmann::json::sax_parse(json, &syntax)) {
-    throw FormatError(name, one_line(syntax.text()), kExpected);
+  // Protobuf's own parser does not tell the place of an error of syntax.
+  const auto discard = [](int, nlohmann::json::parse_event_t, const auto&) { return false; };
+  try {
+    [[maybe_unused]] const auto nothing = nlohmann::json::parse(json, discard);
+  } catch (const nlohmann::json::exception& error) {
+    throw FormatError(name, one_line(reason_of(error)), kExpected);
   }
   const google::protobuf::LogSilencer silence;
   meshmla::BatchFile file;

@@ -56,28 +56,17 @@ std::string_view after_last(std::string_view text, std::string_view mark) {
 
 /// A member that is a string, or an object with "content"; "" if there is none.
 std::string text_of_token(const JsonField& field) {
-  if (field.is_null()) return {};
-  return field.value().is_object() ? field.at("content").string() : field.string();
+  return field.value().is_object() ? field.at("content").string() : field.string_or("");
 }
 
 /// "chat_template": a string, or a list of named ones, of which "default" is for chats.
 std::string text_of_template(const JsonField& field) {
-  if (!field.value().is_array()) return field.is_null() ? std::string() : field.string();
+  if (!field.value().is_array()) return field.string_or("");
   for (std::size_t i = 0; i < field.size(); ++i) {
     const JsonField entry = field.at(i);
     if (entry.at("name").string() == "default") return entry.at("template").string();
   }
   return {};
-}
-
-std::string read_jinja(const std::filesystem::path& path) {
-  const MappedFile file(path);
-  const std::size_t bytes = file.bytes().size();
-  if (bytes > kMaxFileBytes) {
-    throw FormatError("file '" + path.string() + "'", std::to_string(bytes) + " bytes",
-                      "at most " + std::to_string(kMaxFileBytes));
-  }
-  return {reinterpret_cast<const char*>(file.bytes().data()), bytes};
 }
 
 }  // namespace
@@ -144,7 +133,7 @@ ChatTemplate read_chat_template(const std::filesystem::path& folder) {
   const JsonField fields(config, "tokenizer_config.json");
   const auto path = folder / "chat_template.jinja";
   const std::string jinja = std::filesystem::exists(path)
-                                ? read_jinja(path)
+                                ? std::string(MappedFile(path, kMaxFileBytes).text())
                                 : text_of_template(fields.at("chat_template"));
   if (jinja.empty()) throw Unsupported("chat_template", "the model has none", kForms);
   return {jinja, text_of_token(fields.at("bos_token")), text_of_token(fields.at("eos_token"))};

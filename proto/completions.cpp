@@ -140,9 +140,9 @@ void read_sampling(const JsonField& body, SamplingParams& sampling) {
   read("temperature", sampling.temperature);
   read("top_p", sampling.top_p);
   read("min_p", sampling.min_p);
-  const JsonField top_k = body.at("top_k");
   // -1 means all tokens to some servers.
-  if (!top_k.is_null()) sampling.top_k = std::max<std::int64_t>(0, top_k.integer(-1, kMaxInt64));
+  sampling.top_k =
+      std::max<std::int64_t>(0, body.at("top_k").integer_or(sampling.top_k, -1, kMaxInt64));
   check_sampling(sampling);
 }
 
@@ -158,8 +158,7 @@ void read_stop_rules(const JsonField& body, CompletionRequest& request) {
   } else if (request.endpoint == Endpoint::kCompletions && rules.max_tokens == kMaxInt64) {
     rules.max_tokens = kOpenAiMaxTokens;
   }
-  const JsonField min_tokens = body.at("min_tokens");
-  if (!min_tokens.is_null()) rules.min_tokens = min_tokens.integer(0, rules.max_tokens);
+  rules.min_tokens = body.at("min_tokens").integer_or(rules.min_tokens, 0, rules.max_tokens);
 }
 
 /// /v1/completions: "logprobs" is a number; chat: true or false, and "top_logprobs" a number.
@@ -169,20 +168,14 @@ std::optional<std::int64_t> read_top_logprobs(const JsonField& body, Endpoint en
     if (logprobs.is_null()) return std::nullopt;
     return logprobs.integer(0, kMaxTopLogprobs);
   }
-  const JsonField top = body.at("top_logprobs");
-  if (!body.at("logprobs").boolean_or(false)) {
-    if (!top.is_null() && top.integer(0, kMaxTopLogprobs) > 0) {
-      top.expected("\"logprobs\": true beside it");
-    }
-    return std::nullopt;
-  }
-  return top.is_null() ? 0 : top.integer(0, kMaxTopLogprobs);
+  const std::int64_t top = body.at("top_logprobs").integer_or(0, 0, kMaxTopLogprobs);
+  if (body.at("logprobs").boolean_or(false)) return top;
+  if (top > 0) body.at("top_logprobs").expected("\"logprobs\": true beside it");
+  return std::nullopt;
 }
 
 Endpoint read_endpoint(const JsonField& line) {
-  if (!line.at("method").is_null() && line.at("method").string() != "POST") {
-    line.at("method").expected("POST");
-  }
+  if (line.at("method").string_or("POST") != "POST") line.at("method").expected("POST");
   const std::string& url = line.at("url").string();
   if (url == "/v1/completions") return Endpoint::kCompletions;
   if (url == "/v1/chat/completions") return Endpoint::kChat;
@@ -236,8 +229,7 @@ CompletionLine parse_completion(std::string_view text, const CompletionRequest& 
 
 CompletionFile::CompletionFile(const std::filesystem::path& path, CompletionRequest defaults)
     : file_(path), defaults_(std::move(defaults)), is_text_(path.extension() == ".txt") {
-  const auto* data = reinterpret_cast<const char*>(file_.bytes().data());
-  const std::string_view text(data, file_.bytes().size());
+  const std::string_view text = file_.text();
   const std::string name = "requests '" + path.string() + "'";
   std::int64_t number = 0;
   for (std::size_t begin = 0; begin < text.size();) {
@@ -257,8 +249,7 @@ CompletionFile::CompletionFile(const std::filesystem::path& path, CompletionRequ
 
 CompletionLine CompletionFile::read(std::int64_t index) const {
   const auto [begin, number] = lines_.at(static_cast<std::size_t>(index));
-  const auto* data = reinterpret_cast<const char*>(file_.bytes().data());
-  std::string_view line(data + begin, file_.bytes().size() - static_cast<std::size_t>(begin));
+  std::string_view line = file_.text().substr(static_cast<std::size_t>(begin));
   line = line.substr(0, line.find('\n'));
   if (line.ends_with('\r')) line.remove_suffix(1);
   const std::string place = "line " + std::to_string(number);

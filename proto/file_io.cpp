@@ -103,7 +103,7 @@ void check_output_path(const std::filesystem::path& path) {
   }
 }
 
-MappedFile::MappedFile(const std::filesystem::path& path)
+MappedFile::MappedFile(const std::filesystem::path& path, std::size_t max_bytes)
     : path_(path), file_(file_calls().open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0)) {
   if (file_.get() < 0) throw_unreadable(path, reason(errno));
   struct stat status {};
@@ -111,6 +111,10 @@ MappedFile::MappedFile(const std::filesystem::path& path)
   if (S_ISDIR(status.st_mode)) throw_unreadable(path, reason(EISDIR));
   if (!S_ISREG(status.st_mode)) throw_unreadable(path, "not a regular file");
   size_ = static_cast<std::size_t>(status.st_size);
+  if (size_ > max_bytes) {
+    throw FormatError("file '" + path.string() + "'", std::to_string(size_) + " bytes",
+                      "at most " + std::to_string(max_bytes));
+  }
   if (size_ == 0) return;
   void* const address = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file_.get(), 0);
   if (address == MAP_FAILED) throw_unreadable(path, reason(errno));

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -49,13 +50,16 @@ void check_output_path(const std::filesystem::path& path);
 /// An input file mapped read-only; pages become resident when they are touched.
 class MappedFile {
  public:
-  /// @throws FormatError with the system's reason if it cannot be opened or mapped.
-  explicit MappedFile(const std::filesystem::path& path);
+  /// @throws FormatError with the system's reason if it cannot be opened or mapped, or if it has
+  ///         more than `max_bytes`.
+  explicit MappedFile(const std::filesystem::path& path,
+                      std::size_t max_bytes = std::numeric_limits<std::size_t>::max());
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&&) = delete;
   ~MappedFile();
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
+  std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
   const std::filesystem::path& path() const { return path_; }
 
   /// Copies `part`, a part of `bytes()`, out of the file itself, so that no mapped page becomes

@@ -1,6 +1,8 @@
 #include "proto/json_reader.h"
 
 #include <algorithm>
+#include <set>
+#include <vector>
 
 #include "proto/file_io.h"
 
@@ -17,32 +19,40 @@ std::string shown(const json& value) {
   return text;
 }
 
-json parse_json(std::string_view text, const std::string& name, int max_depth) {
-  const auto check = [&](int depth, json::parse_event_t, const json&) {
+std::string reason_of(const json::exception& error) {
+  const std::string_view what = error.what();  // "[json.exception.parse_error.101] parse error at"
+  return std::string(what.substr(what.find("] ") + 2, 200));
+}
+
+json parse_json(std::string_view text, const std::string& name, int max_depth,
+                RepeatedKeys repeated_keys) {
+  std::vector<std::set<std::string>> keys;  // of the objects that are open
+  const auto check = [&](int depth, json::parse_event_t event, const json& parsed) {
     if (depth > max_depth) {
       throw FormatError(name, "nested too deep",
                         "at most " + std::to_string(max_depth) + " levels");
+    }
+    if (repeated_keys == RepeatedKeys::kAllowed) return true;
+    if (event == json::parse_event_t::object_start) {
+      keys.emplace_back();
+    } else if (event == json::parse_event_t::object_end) {
+      keys.pop_back();
+    } else if (event == json::parse_event_t::key &&
+               !keys.back().insert(parsed.get<std::string>()).second) {
+      throw FormatError(name, "key " + shown(parsed) + " twice", "each key once");
     }
     return true;
   };
   try {
     return json::parse(text, check);
   } catch (const json::exception& error) {
-    std::string what = error.what();
-    what.erase(0, what.find("] ") + 2);  // "[json.exception.parse_error.101] "
-    throw FormatError(name, what.substr(0, 200), "JSON in UTF-8");
+    throw FormatError(name, reason_of(error), "JSON in UTF-8");
   }
 }
 
 json parse_json_file(const std::filesystem::path& path, std::size_t max_bytes, int max_depth) {
-  const MappedFile file(path);
-  const std::string name = "file '" + path.string() + "'";
-  if (file.bytes().size() > max_bytes) {
-    throw FormatError(name, std::to_string(file.bytes().size()) + " bytes",
-                      "at most " + std::to_string(max_bytes));
-  }
-  return parse_json({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, name,
-                    max_depth);
+  const MappedFile file(path, max_bytes);
+  return parse_json(file.text(), "file '" + path.string() + "'", max_depth);
 }
 
 JsonField JsonField::at(std::string_view key) const {
@@ -67,6 +77,10 @@ const std::string& JsonField::string() const {
   return value_->get_ref<const std::string&>();
 }
 
+std::string JsonField::string_or(std::string otherwise) const {
+  return is_null() ? otherwise : string();
+}
+
 std::int64_t JsonField::integer(std::int64_t least, std::int64_t most) const {
   const bool fits = value_->is_number_integer() &&
                     !(value_->is_number_unsigned() && value_->get<std::uint64_t>() > INT64_MAX);
@@ -77,9 +91,25 @@ std::int64_t JsonField::integer(std::int64_t least, std::int64_t most) const {
   return number;
 }
 
+std::int64_t JsonField::integer_or(std::int64_t otherwise, std::int64_t least,
+                                   std::int64_t most) const {
+  return is_null() ? otherwise : integer(least, most);
+}
+
 double JsonField::number() const {
   if (!value_->is_number()) expected("a number");
   return value_->get<double>();
+}
+
+double JsonField::number(double least, double most) const {
+  if (!value_->is_number() || number() < least || number() > most) {
+    expected("a number from " + json(least).dump() + " to " + json(most).dump());
+  }
+  return number();
+}
+
+double JsonField::number_or(double otherwise, double least, double most) const {
+  return is_null() ? otherwise : number(least, most);
 }
 
 bool JsonField::boolean_or(bool otherwise) const {

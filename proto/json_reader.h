@@ -18,15 +18,23 @@ namespace mla::proto {
 /// A value as an error shows it: on one line, and not too long.
 std::string shown(const nlohmann::json& value);
 
+/// What the library says of a text that it cannot parse, without its own numbers of errors.
+std::string reason_of(const nlohmann::json::exception& error);
+
+/// Whether an object may have a key more than once, of which the last counts.
+enum class RepeatedKeys { kAllowed, kRefused };
+
 /// Parses one JSON value. @throws FormatError, naming `name`, for wrong syntax, text that is not
-/// UTF-8, or nesting deeper than `max_depth`.
-nlohmann::json parse_json(std::string_view text, const std::string& name, int max_depth);
+/// UTF-8, nesting deeper than `max_depth`, or a key that is refused.
+nlohmann::json parse_json(std::string_view text, const std::string& name, int max_depth,
+                          RepeatedKeys repeated_keys = RepeatedKeys::kAllowed);
 
 /// Parses a file of at most `max_bytes`. @throws FormatError.
 nlohmann::json parse_json_file(const std::filesystem::path& path, std::size_t max_bytes,
                                int max_depth);
 
-/// A value in a JSON document, and what errors call it.
+/// A value in a JSON document, and what errors call it. Null counts as absent. What is not as asked
+/// for makes a FormatError that names the field, its value and what was expected.
 class JsonField {
  public:
   JsonField(const nlohmann::json& value, std::string name)
@@ -36,20 +44,22 @@ class JsonField {
   const std::string& name() const { return name_; }
   bool is_null() const { return value_->is_null(); }
 
-  /// A member of this object; null if it has none. @throws FormatError if this is no object.
+  /// A member of this object; null if it has none.
   JsonField at(std::string_view key) const;
   /// An element of this array.
   JsonField at(std::size_t i) const;
-  /// Elements of this array. @throws FormatError if it is none.
+  /// Elements of this array.
   std::size_t size() const;
 
-  /// @throws FormatError unless it is a string.
   const std::string& string() const;
-  /// @throws FormatError unless it is an integer within [least, most].
+  std::string string_or(std::string otherwise) const;
+  /// Within [least, most].
   std::int64_t integer(std::int64_t least, std::int64_t most) const;
-  /// @throws FormatError unless it is a number.
+  std::int64_t integer_or(std::int64_t otherwise, std::int64_t least, std::int64_t most) const;
   double number() const;
-  /// Null counts as `otherwise`. @throws FormatError unless it is true or false.
+  /// Within [least, most].
+  double number(double least, double most) const;
+  double number_or(double otherwise, double least, double most) const;
   bool boolean_or(bool otherwise) const;
 
   /// @throws Unsupported if this object has a member that is not listed.

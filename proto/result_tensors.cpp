@@ -20,10 +20,6 @@ constexpr std::int64_t kChecksumBytes = 8;
 constexpr std::string_view kOutPrefix = "out.";
 constexpr std::string_view kLsePrefix = "lse.";
 
-std::string dtype_text(DType dtype) {
-  return dtype == DType::kBf16 ? "BF16" : dtype == DType::kFp16 ? "F16" : "F32";
-}
-
 std::string tensor_name(std::string_view prefix, const std::string& custom_id) {
   return std::string(prefix) + custom_id;
 }
@@ -35,7 +31,7 @@ std::vector<TensorSpec> tensor_specs(const Batch& batch,
     const Request& request = batch.requests[i];
     if (failed.contains(static_cast<std::int64_t>(i))) continue;
     specs.push_back({tensor_name(kOutPrefix, request.custom_id),
-                     dtype_text(batch.out_dtype),
+                     std::string(safetensors_name_of(batch.out_dtype)),
                      {request.query_len, batch.shape.h_q, batch.shape.d_v}});
     specs.push_back(
         {tensor_name(kLsePrefix, request.custom_id), "F32", {request.query_len, batch.shape.h_q}});
@@ -60,7 +56,7 @@ std::map<std::string, std::string> metadata_of(const Batch& batch,
           {"version", std::to_string(kFormatVersion)},
           {"h_q", std::to_string(batch.shape.h_q)},
           {"d_v", std::to_string(batch.shape.d_v)},
-          {"out_dtype", dtype_text(batch.out_dtype)},
+          {"out_dtype", std::string(safetensors_name_of(batch.out_dtype))},
           {kRequestsKey,
            requests.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace)}};
 }
@@ -87,6 +83,7 @@ class SafetensorsSink : public ResultWriter::Sink {
   SafetensorsWriter writer_;
   std::vector<std::uint64_t> checksums_;
 };
+
 /// What the metadata says of one request.
 struct Entry {
   std::string custom_id;
@@ -136,7 +133,7 @@ const TensorInfo& find_tensor(const SafetensorsFile& file, const std::string& te
 
 DType parse_dtype(const std::string& text, const std::string& field) {
   for (const DType dtype : {DType::kBf16, DType::kFp16, DType::kFp32}) {
-    if (dtype_text(dtype) == text) return dtype;
+    if (safetensors_name_of(dtype) == text) return dtype;
   }
   throw FormatError(field, "'" + text + "'", "BF16, F16 or F32");
 }

@@ -17,26 +17,36 @@ struct RopeBase {
 
 void read_yarn(Fields& rope, const RopeBase& base, ModelConfig& config) {
   YarnConfig yarn;
-  yarn.factor = rope.number("factor", 1, kMostFactor);
+  yarn.factor = rope["factor"].number(1, kMostFactor);
   yarn.original_max_position = base.original_max_position;
-  yarn.beta_fast = rope.number_or("beta_fast", yarn.beta_fast, 1e-3, kMostFactor);
-  yarn.beta_slow = rope.number_or("beta_slow", yarn.beta_slow, 1e-3, kMostFactor);
-  yarn.truncate = rope.flag_or("truncate", true);
+  yarn.beta_fast = rope["beta_fast"].number_or(yarn.beta_fast, 1e-3, kMostFactor);
+  yarn.beta_slow = rope["beta_slow"].number_or(yarn.beta_slow, 1e-3, kMostFactor);
+  yarn.truncate = rope["truncate"].boolean_or(true);
   config.rope.inv_freq =
       yarn_inverse_frequencies(base.theta, config.attention.qk_rope_head_dim, yarn);
 
-  const double mscale = rope.number_or("mscale", 0, 0, 100);
-  const double mscale_all_dim = rope.number_or("mscale_all_dim", 0, 0, 100);
+  const double mscale = rope["mscale"].number_or(0, 0, 100);
+  const double mscale_all_dim = rope["mscale_all_dim"].number_or(0, 0, 100);
   const bool both = mscale != 0 && mscale_all_dim != 0;
   const double usual =
       both ? yarn_mscale(yarn.factor, mscale) / yarn_mscale(yarn.factor, mscale_all_dim)
            : yarn_mscale(yarn.factor, 1);
   config.rope.attention_factor =
-      static_cast<float>(rope.number_or("attention_factor", usual, 0, 100));
+      static_cast<float>(rope["attention_factor"].number_or(usual, 0, 100));
   if (mscale_all_dim != 0) {
     const double m = yarn_mscale(yarn.factor, mscale_all_dim);
     config.attention.softmax_scale *= m * m;
   }
+}
+
+/// `count` factors of frequencies.
+std::vector<double> read_factors(const JsonField& field, std::size_t count) {
+  if (field.size() != count) field.expected("an array of " + std::to_string(count) + " numbers");
+  std::vector<double> factors;
+  for (std::size_t i = 0; i < count; ++i) {
+    factors.push_back(field.at(i).number(1e-3, kMostFactor));
+  }
+  return factors;
 }
 
 void read_longrope(Fields& rope, const RopeBase& base, ModelConfig& config) {
@@ -44,13 +54,13 @@ void read_longrope(Fields& rope, const RopeBase& base, ModelConfig& config) {
   const auto pairs = static_cast<std::size_t>(dim / 2);
   const double original = base.original_max_position;
   const double factor =
-      rope.number_or("factor", static_cast<double>(config.max_position) / original, 0, kMostFactor);
+      rope["factor"].number_or(static_cast<double>(config.max_position) / original, 0, kMostFactor);
   config.rope.attention_factor = static_cast<float>(
-      rope.number_or("attention_factor", longrope_attention_factor(factor, original), 0, 100));
-  config.rope.inv_freq = longrope_inverse_frequencies(
-      base.theta, dim, rope.numbers("short_factor", pairs, 1e-3, kMostFactor));
-  config.rope.long_inv_freq = longrope_inverse_frequencies(
-      base.theta, dim, rope.numbers("long_factor", pairs, 1e-3, kMostFactor));
+      rope["attention_factor"].number_or(longrope_attention_factor(factor, original), 0, 100));
+  config.rope.inv_freq =
+      longrope_inverse_frequencies(base.theta, dim, read_factors(rope["short_factor"], pairs));
+  config.rope.long_inv_freq =
+      longrope_inverse_frequencies(base.theta, dim, read_factors(rope["long_factor"], pairs));
   config.rope.long_after = static_cast<std::int64_t>(original);
 }
 
@@ -59,12 +69,12 @@ void check_partial_factor(Fields& fields, Fields& rope, std::int64_t rotated_of,
                           std::int64_t rotated) {
   const auto all = static_cast<double>(rotated_of);
   const double usual = static_cast<double>(rotated) / all;
-  const double outside = fields.number_or("partial_rotary_factor", usual, 0, 1);
-  const double factor = rope.number_or("partial_rotary_factor", outside, 0, 1);
+  const JsonField outside = fields["partial_rotary_factor"];
+  const JsonField inside = rope["partial_rotary_factor"];
+  const double factor = inside.number_or(outside.number_or(usual, 0, 1), 0, 1);
   if (static_cast<std::int64_t>(factor * all) != rotated) {
-    const std::string expected =
-        "a part that comes to qk_rope_head_dim, " + std::to_string(rotated);
-    (rope.has("partial_rotary_factor") ? rope : fields).refuse("partial_rotary_factor", expected);
+    (inside.is_null() ? outside : inside)
+        .expected("a part that comes to qk_rope_head_dim, " + std::to_string(rotated));
   }
 }
 
@@ -72,25 +82,29 @@ void check_partial_factor(Fields& fields, Fields& rope, std::int64_t rotated_of,
 
 void read_rope(Fields& fields, const RopeRules& rules, ModelConfig& config) {
   const nlohmann::json none = nlohmann::json::object();
-  const bool has_old = fields.has("rope_scaling");
-  const bool has_new = fields.has("rope_parameters");
-  if (has_old && has_new) fields.refuse("rope_scaling", "absent where rope_parameters is given");
-  Fields rope = has_old   ? fields.object("rope_scaling")
-                : has_new ? fields.object("rope_parameters")
-                          : Fields(none, "rope_parameters");
+  const JsonField old_style = fields["rope_scaling"];
+  const JsonField new_style = fields["rope_parameters"];
+  if (!old_style.is_null() && !new_style.is_null()) {
+    old_style.expected("absent where rope_parameters is given");
+  }
+  Fields rope(!old_style.is_null()   ? old_style
+              : !new_style.is_null() ? new_style
+                                     : JsonField(none, new_style.name()));
 
   const auto length = static_cast<double>(config.max_position);
   RopeBase base;
-  base.theta = fields.number_or("rope_theta", rules.default_theta, 2, 1e12);
-  base.theta = rope.number_or("rope_theta", base.theta, 2, 1e12);
+  base.theta = fields["rope_theta"].number_or(rules.default_theta, 2, 1e12);
+  base.theta = rope["rope_theta"].number_or(base.theta, 2, 1e12);
   base.original_max_position =
-      rope.number_or("original_max_position_embeddings", length, 2, kMostPositions);
-  base.original_max_position = fields.number_or("original_max_position_embeddings",
-                                                base.original_max_position, 2, kMostPositions);
+      rope["original_max_position_embeddings"].number_or(length, 2, kMostPositions);
+  base.original_max_position = fields["original_max_position_embeddings"].number_or(
+      base.original_max_position, 2, kMostPositions);
   check_partial_factor(fields, rope, rules.rotated_of, config.attention.qk_rope_head_dim);
 
-  const std::string old_type = rope.text_or("type", "default");
-  const std::string type = rope.text_or("rope_type", old_type);
+  const JsonField old_type = rope["type"];
+  const JsonField new_type = rope["rope_type"];
+  const JsonField& type_field = new_type.is_null() ? old_type : new_type;
+  const std::string type = type_field.string_or("default");
   if (type == "yarn") {
     read_yarn(rope, base, config);
   } else if (type == "longrope") {
@@ -99,14 +113,14 @@ void read_rope(Fields& fields, const RopeRules& rules, ModelConfig& config) {
     config.rope.inv_freq =
         default_inverse_frequencies(base.theta, config.attention.qk_rope_head_dim);
   } else {
-    rope.refuse(rope.has("rope_type") ? "rope_type" : "type", "default, yarn or longrope");
+    type_field.expected("default, yarn or longrope");
   }
 
   if (rules.scales_positions) {
     config.attention.position_scale_beta =
-        static_cast<float>(rope.number("llama_4_scaling_beta", 0, 100));
+        static_cast<float>(rope["llama_4_scaling_beta"].number(0, 100));
     config.attention.position_scale_period = static_cast<std::int64_t>(base.original_max_position);
-    rope.ignore({"max_position_embeddings"});
+    rope.ignore("max_position_embeddings");
   }
   rope.refuse_others();
 }

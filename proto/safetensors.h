@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/dtype.h"
 #include "core/range.h"
 #include "proto/file_io.h"
 
@@ -29,6 +30,9 @@ struct TensorInfo {
 
 /// Bytes of an element of a safetensors dtype; 0 for an unknown one.
 std::int64_t safetensors_size_of(std::string_view dtype);
+
+/// What the format calls a dtype: "BF16", "F16" or "F32".
+std::string_view safetensors_name_of(DType dtype);
 
 /// "[2, 16, 576]".
 std::string shape_text(const std::vector<std::int64_t>& shape);

@@ -2,10 +2,7 @@
 #include <array>
 #include <cstring>
 #include <limits>
-#include <set>
 #include <utility>
-
-#include <nlohmann/json.hpp>
 
 #include "core/error.h"
 #include "proto/json_reader.h"
@@ -35,51 +32,10 @@ constexpr std::array<std::pair<std::string_view, std::int64_t>, 15> kDtypes{{{"B
                                                                              {"I64", 8},
                                                                              {"U64", 8}}};
 
-/// Parses the header; unlike the parser's default, an object may have a key once only.
-json parse_header(std::string_view text, const std::string& name) {
-  std::vector<std::set<std::string>> keys;
-  const auto check = [&](int depth, json::parse_event_t event, json& parsed) {
-    if (depth > kMaxHeaderDepth) {
-      throw FormatError(name + ": header", "nested too deep", "an object of objects");
-    }
-    if (event == json::parse_event_t::object_start) {
-      keys.emplace_back();
-    } else if (event == json::parse_event_t::object_end) {
-      keys.pop_back();
-    } else if (event == json::parse_event_t::key &&
-               !keys.back().insert(parsed.get<std::string>()).second) {
-      throw FormatError(name + ": header", "key " + shown(parsed) + " twice", "each key once");
-    }
-    return true;
-  };
-  try {
-    return json::parse(text, check);
-  } catch (const json::exception& error) {
-    std::string what = error.what();
-    what.erase(0, what.find("] ") + 2);  // "[json.exception.parse_error.101] "
-    throw FormatError(name + ": header", what, "a JSON object in UTF-8");
-  }
-}
-
-std::int64_t to_int64(const json& value, const std::string& field) {
-  constexpr auto kMost = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
-  if (!value.is_number_unsigned() || value.get<std::uint64_t>() > kMost) {
-    throw FormatError(field, shown(value), "an integer of at least 0");
-  }
-  return value.get<std::int64_t>();
-}
-
-const json& member(const json& entry, const char* key, const std::string& field) {
-  const auto found = entry.find(key);
-  if (found == entry.end()) throw FormatError(field, std::string("no ") + key, "one");
-  return *found;
-}
-
-std::vector<std::int64_t> parse_integers(const json& array, const std::string& field) {
-  if (!array.is_array()) throw FormatError(field, shown(array), "an array of integers");
+std::vector<std::int64_t> parse_integers(const JsonField& array) {
   std::vector<std::int64_t> values;
   for (std::size_t i = 0; i < array.size(); ++i) {
-    values.push_back(to_int64(array[i], field + "[" + std::to_string(i) + "]"));
+    values.push_back(array.at(i).integer(0, std::numeric_limits<std::int64_t>::max()));
   }
   return values;
 }
@@ -99,25 +55,22 @@ std::int64_t byte_size(const TensorInfo& tensor, const std::string& field) {
   return bytes;
 }
 
-TensorInfo parse_tensor(const std::string& tensor_name, const json& entry,
-                        const std::string& field) {
-  if (!entry.is_object()) throw FormatError(field, shown(entry), "an object");
-  TensorInfo tensor{.name = tensor_name, .dtype = {}, .shape = {}, .bytes = {}};
-  const json& dtype = member(entry, "dtype", field);
-  if (dtype.is_string()) tensor.dtype = dtype.get<std::string>();
+TensorInfo parse_tensor(const std::string& tensor_name, const JsonField& entry) {
+  const JsonField dtype = entry.at("dtype");
+  TensorInfo tensor{.name = tensor_name, .dtype = dtype.string(), .shape = {}, .bytes = {}};
   if (safetensors_size_of(tensor.dtype) == 0) {
-    throw FormatError(field + ".dtype", shown(dtype), "a dtype of the format, such as \"BF16\"");
+    dtype.expected("a dtype of the format, such as \"BF16\"");
   }
-  tensor.shape = parse_integers(member(entry, "shape", field), field + ".shape");
-  const std::vector<std::int64_t> offsets =
-      parse_integers(member(entry, "data_offsets", field), field + ".data_offsets");
+  tensor.shape = parse_integers(entry.at("shape"));
+  const JsonField field = entry.at("data_offsets");
+  const std::vector<std::int64_t> offsets = parse_integers(field);
   if (offsets.size() != 2 || offsets[0] > offsets[1]) {
-    throw FormatError(field + ".data_offsets", shape_text(offsets), "[begin, end], begin <= end");
+    throw FormatError(field.name(), shape_text(offsets), "[begin, end], begin <= end");
   }
   tensor.bytes = {offsets[0], offsets[1]};
-  const std::int64_t expected = byte_size(tensor, field);
+  const std::int64_t expected = byte_size(tensor, entry.name());
   if (tensor.bytes.size() != expected) {
-    throw FormatError(field + ".data_offsets", std::to_string(tensor.bytes.size()) + " bytes",
+    throw FormatError(field.name(), std::to_string(tensor.bytes.size()) + " bytes",
                       std::to_string(expected) + " for " + tensor.dtype + " of shape " +
                           shape_text(tensor.shape));
   }
@@ -157,6 +110,18 @@ std::int64_t safetensors_size_of(std::string_view dtype) {
   return 0;
 }
 
+std::string_view safetensors_name_of(DType dtype) {
+  switch (dtype) {
+    case DType::kBf16:
+      return "BF16";
+    case DType::kFp16:
+      return "F16";
+    case DType::kFp32:
+      return "F32";
+  }
+  return "?";
+}
+
 std::string shape_text(const std::vector<std::int64_t>& shape) {
   std::string text = "[";
   for (const std::int64_t size : shape) {
@@ -193,19 +158,16 @@ void SafetensorsFile::read_header() {
     throw FormatError(name + ": header", header().empty() ? "empty" : "begins otherwise",
                       "a JSON object, so '{' first");
   }
-  const json parsed = parse_header(header(), name);
+  const json parsed =
+      parse_json(header(), name + ": header", kMaxHeaderDepth, RepeatedKeys::kRefused);
   for (const auto& [key, value] : parsed.items()) {
     if (key != "__metadata__") {
-      tensors_.push_back(parse_tensor(key, value, name + ": tensor '" + key + "'"));
+      tensors_.push_back(parse_tensor(key, {value, name + ": tensor '" + key + "'"}));
       continue;
     }
-    if (!value.is_object()) throw FormatError(name + ": __metadata__", shown(value), "an object");
-    for (const auto& [item, text] : value.items()) {
-      if (!text.is_string()) {
-        throw FormatError(name + ": __metadata__." + item, shown(text), "a string");
-      }
-      metadata_[item] = text.get<std::string>();
-    }
+    const JsonField metadata(value, name + ": __metadata__");
+    if (!value.is_object()) metadata.expected("an object");
+    for (const auto& [item, text] : value.items()) metadata_[item] = metadata.at(item).string();
   }
   std::sort(tensors_.begin(), tensors_.end(), [](const TensorInfo& a, const TensorInfo& b) {
     return std::pair(a.bytes.begin, a.bytes.end) < std::pair(b.bytes.begin, b.bytes.end);

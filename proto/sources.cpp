@@ -14,18 +14,6 @@
 namespace mla::proto {
 namespace {
 
-std::string_view safetensors_name_of(DType dtype) {
-  switch (dtype) {
-    case DType::kBf16:
-      return "BF16";
-    case DType::kFp16:
-      return "F16";
-    case DType::kFp32:
-      return "F32";
-  }
-  return "?";
-}
-
 bool is_file(const TensorSource& source) {
   return source.kind == TensorSource::Kind::kSafetensors;
 }

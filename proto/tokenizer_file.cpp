@@ -202,10 +202,9 @@ void read_config(const JsonField& config, TokenizerSpec& spec) {
   spec.bos_id = read_named_token(config.at("bos_token"), spec);
   spec.eos_id = read_named_token(config.at("eos_token"), spec);
   const JsonField add_bos = config.at("add_bos_token");
-  const JsonField tokenizer_class = config.at("tokenizer_class");
   // Llama's class goes by these two members alone; others by the post-processor if there is one.
   const bool is_llama =
-      !tokenizer_class.is_null() && tokenizer_class.string().find("Llama") != std::string::npos;
+      config.at("tokenizer_class").string_or("").find("Llama") != std::string::npos;
   if (is_llama && !add_bos.is_null()) {
     spec.prefix.clear();
     spec.suffix.clear();

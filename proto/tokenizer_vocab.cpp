@@ -63,16 +63,12 @@ void check_model(const JsonField& model) {
                     "end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges", "vocab",
                     "merges"});
   // Old files name no type.
-  if (!model.at("type").is_null() && model.at("type").string() != "BPE") {
-    model.at("type").unsupported("BPE");
-  }
+  if (model.at("type").string_or("BPE") != "BPE") model.at("type").unsupported("BPE");
   if (!model.at("dropout").is_null() && model.at("dropout").number() != 0) {
     model.at("dropout").unsupported("none");
   }
   for (const char* affix : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    if (!model.at(affix).is_null() && !model.at(affix).string().empty()) {
-      model.at(affix).unsupported("none");
-    }
+    if (!model.at(affix).string_or("").empty()) model.at(affix).unsupported("none");
   }
 }
 

@@ -139,14 +139,9 @@ bool is_mooncake(const std::filesystem::path& path, std::string_view text) {
 }  // namespace
 
 std::vector<TraceEntry> read_trace(const std::filesystem::path& path) {
-  const MappedFile file(path);
+  const MappedFile file(path, kMaxFileBytes);
   const std::string name = "trace '" + path.string() + "'";
-  if (file.bytes().size() > kMaxFileBytes) {
-    throw FormatError(name, std::to_string(file.bytes().size()) + " bytes",
-                      "at most " + std::to_string(kMaxFileBytes));
-  }
-  const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()),
-                              file.bytes().size());
+  const std::string_view text = file.text();
   const bool mooncake = is_mooncake(path, text);
   Lines lines(text, name);
   if (!mooncake) {

@@ -22,9 +22,8 @@ struct Likelihood {
 
 std::vector<std::int32_t> read_tokens(const PerplexityOptions& options) {
   const proto::MappedFile file(options.text);
-  const auto* const text = reinterpret_cast<const char*>(file.bytes().data());
   try {
-    return open_text_tools(options.model).tokens(std::string(text, file.bytes().size()));
+    return open_text_tools(options.model).tokens(std::string(file.text()));
   } catch (const proto::RequestError& error) {
     throw FormatError("file '" + options.text.string() + "'", error.message, "text to tokenize");
   }

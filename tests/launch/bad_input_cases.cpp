@@ -137,7 +137,7 @@ void append_sidecars(std::vector<BadInputCase>& cases) {
   cases.push_back(sidecar("SidecarHeaderNotJson", "{\"kv\":", kCacheBytes,
                           "safetensors 'DIR/kv.safetensors': header: parse error at line 1, column "
                           "9: syntax error while parsing value - unexpected end of input; expected "
-                          "'[', '{', or a literal; expected a JSON object in UTF-8"));
+                          "'[', '{', or a literal; expected JSON in UTF-8"));
   cases.push_back(sidecar("SidecarOffsetsPastEnd", kv_header("BF16", good_shape, "[0,3072]"), 100,
                           "safetensors 'DIR/kv.safetensors': tensor 'kv': ends at byte 3072; "
                           "expected at most 100, where the file ends"));

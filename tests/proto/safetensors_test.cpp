@@ -139,7 +139,7 @@ std::string tensor(const std::string& dtype, const std::string& shape, const std
 TEST(Safetensors, RefusesBadFieldsOfATensor) {
   EXPECT_THAT(error_of_header(R"({"x":3})"), HasSubstr("tensor 'x': 3; expected an object"));
   EXPECT_THAT(error_of_header(R"({"x":{"shape":[8],"data_offsets":[0,8]}})"),
-              HasSubstr("no dtype"));
+              HasSubstr("x'.dtype: missing"));
   EXPECT_THAT(error_of_header(tensor("\"U9\"", "[8]", "[0,8]")), HasSubstr("x'.dtype: \"U9\""));
   EXPECT_THAT(error_of_header(tensor("1", "[8]", "[0,8]")), HasSubstr("x'.dtype: 1"));
   EXPECT_THAT(error_of_header(tensor("\"U8\"", "8", "[0,8]")), HasSubstr("x'.shape: 8"));
