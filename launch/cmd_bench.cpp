@@ -34,11 +34,6 @@ struct Options {
   std::filesystem::path output;
 };
 
-void write_out(const std::string& text) {
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
-}
-
 void read_lengths(const Lengths& lengths, bench::Grid& grid) {
   if (!lengths.list.empty()) grid.lengths = bench::parse_sizes("--lengths", lengths.list);
   if (!lengths.rows.empty()) grid.rows = proto::MappedFile(lengths.rows).text();
@@ -61,7 +56,8 @@ class Output {
     if (file_) {
       file_->write(text);
     } else {
-      write_out(text);
+      std::fwrite(text.data(), 1, text.size(), stdout);
+      std::fflush(stdout);
     }
   }
   void commit() {

@@ -1,6 +1,6 @@
 #include <algorithm>
-#include <fstream>
 #include <memory>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -8,6 +8,7 @@
 #include "launch/command.h"
 #include "launch/tables.h"
 #include "proto/batch_file.h"
+#include "proto/file_io.h"
 #include "proto/result_file.h"
 #include "proto/safetensors.h"
 
@@ -33,8 +34,12 @@ std::string source_text(const TensorSource& source) {
   return "?";
 }
 
-void print_rest(std::size_t total, std::int64_t shown) {
-  const auto rest = static_cast<std::int64_t>(total) - shown;
+/// Calls `print` for the first of `list`, and says how many more there are.
+template <class Element, class Print>
+void print_rows(const std::vector<Element>& list, std::int64_t rows, Print print) {
+  const std::int64_t shown = std::min<std::int64_t>(rows, std::ssize(list));
+  std::for_each_n(list.begin(), shown, print);
+  const std::int64_t rest = std::ssize(list) - shown;
   if (rest > 0) fmt::print("  ... and {} more (--rows)\n", rest);
 }
 
@@ -50,16 +55,12 @@ void inspect_batch(const InspectOptions& options) {
              batch.page_block_size,
              bytes_text(batch.num_pages * batch.page_elements() * size_of(batch.dtype)),
              source_text(batch.kv_cache), batch.chunk_tokens);
-  const std::int64_t shown =
-      std::min<std::int64_t>(options.rows, static_cast<std::int64_t>(batch.requests.size()));
   fmt::print("{:>24} {:>9} {:>11} {:>7}  {}\n", "custom_id", "query_len", "context_len", "chunks",
              "q");
-  for (std::int64_t i = 0; i < shown; ++i) {
-    const Request& r = batch.requests[i];
+  print_rows(batch.requests, options.rows, [&](const Request& r) {
     fmt::print("{:>24} {:>9} {:>11} {:>7}  {}\n", r.custom_id, r.query_len, r.context_len,
                batch.num_chunks(r), source_text(r.q));
-  }
-  print_rest(batch.requests.size(), shown);
+  });
 }
 
 void inspect_results(const InspectOptions& options) {
@@ -67,40 +68,25 @@ void inspect_results(const InspectOptions& options) {
   fmt::print("results  {} requests\n", set.results.size());
   fmt::print("{:>24} {:>9} {:>5} {:>5} {:>5}  {}\n", "custom_id", "query_len", "h_q", "d_v", "out",
              "checksum or error");
-  const std::int64_t shown =
-      std::min<std::int64_t>(options.rows, static_cast<std::int64_t>(set.results.size()));
-  for (std::int64_t i = 0; i < shown; ++i) {
-    const Result& r = set.results[i];
+  print_rows(set.results, options.rows, [](const Result& r) {
     fmt::print("{:>24} {:>9} {:>5} {:>5} {:>5}  {}\n", r.custom_id, r.query_len, r.h_q, r.d_v,
                name_of(r.out_dtype),
                r.error.empty() ? fmt::format("{:016x}", proto::checksum_of(r)) : r.error);
-  }
-  print_rest(set.results.size(), shown);
+  });
 }
 
 void inspect_safetensors(const InspectOptions& options) {
   const proto::SafetensorsFile file(options.file);
   fmt::print("tensors  {}\n", file.tensors().size());
   for (const auto& [key, value] : file.metadata()) fmt::print("  {} = {}\n", key, value);
-  const std::int64_t shown =
-      std::min<std::int64_t>(options.rows, static_cast<std::int64_t>(file.tensors().size()));
-  for (std::int64_t i = 0; i < shown; ++i) {
-    const proto::TensorInfo& t = file.tensors()[i];
+  print_rows(file.tensors(), options.rows, [](const proto::TensorInfo& t) {
     fmt::print("{:>32} {:>8} {:>10}  {}\n", t.name, t.dtype, bytes_text(t.bytes.size()),
                proto::shape_text(t.shape));
-  }
-  print_rest(file.tensors().size(), shown);
-}
-
-bool begins_with(const std::filesystem::path& path, std::string_view magic) {
-  std::ifstream file(path, std::ios::binary);
-  std::string begin(magic.size(), '\0');
-  file.read(begin.data(), static_cast<std::streamsize>(begin.size()));
-  return begin == magic;
+  });
 }
 
 ExitCode inspect(const InspectOptions& options) {
-  if (begins_with(options.file, "MESHMLAR")) {
+  if (proto::MappedFile(options.file).text().starts_with("MESHMLAR")) {
     inspect_results(options);
   } else if (options.file.extension() == ".safetensors") {
     inspect_safetensors(options);

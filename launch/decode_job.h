@@ -70,6 +70,22 @@ struct StepSeconds {
   double merge = 0;
 };
 
+/// What reports call a phase, and where its seconds are.
+template <class Seconds>
+struct PhaseName {
+  const char* name;
+  double Seconds::*seconds;
+};
+inline constexpr PhaseName<PhaseSeconds> kPhases[] = {
+    {"load", &PhaseSeconds::load},       {"calibrate", &PhaseSeconds::calibrate},
+    {"plan", &PhaseSeconds::plan},       {"data", &PhaseSeconds::data},
+    {"compute", &PhaseSeconds::compute}, {"exchange", &PhaseSeconds::exchange},
+    {"merge", &PhaseSeconds::merge},     {"write", &PhaseSeconds::write}};
+inline constexpr PhaseName<StepSeconds> kStepPhases[] = {
+    {"step", &StepSeconds::step},       {"plan", &StepSeconds::plan},
+    {"compute", &StepSeconds::compute}, {"exchange", &StepSeconds::exchange},
+    {"wait", &StepSeconds::wait},       {"merge", &StepSeconds::merge}};
+
 /// What `--steps` measured.
 struct GrowthReport {
   std::vector<std::int64_t> planned_steps;  ///< those with a partition of their own, 0 first

@@ -9,21 +9,21 @@
 namespace mla::launch {
 namespace {
 
-void keep_larger(double& a, double b) {
-  a = std::max(a, b);
+/// Keeps the longer time of each phase.
+template <class Seconds, std::size_t kCount>
+void keep_longer(const PhaseName<Seconds> (&phases)[kCount], const Seconds& other,
+                 Seconds& longest) {
+  for (const auto& [name, phase] : phases) {
+    longest.*phase = std::max(longest.*phase, other.*phase);
+  }
 }
 
-/// The median of each member of `steps` by itself.
-template <class Step, class... Members>
-Step medians_of(const std::vector<Step>& steps, Members... members) {
-  Step result;
-  const auto set = [&](auto member) {
-    std::vector<double> values;
-    for (const Step& step : steps) values.push_back(step.*member);
-    result.*member = median(std::move(values));
-  };
-  (set(members), ...);
-  return result;
+/// The median of one member of `steps`.
+template <class Step>
+double median_of(const std::vector<Step>& steps, double Step::*member) {
+  std::vector<double> values;
+  for (const Step& step : steps) values.push_back(step.*member);
+  return median(std::move(values));
 }
 
 void add_mode(const Partition& partition, DecodeReport& report) {
@@ -63,14 +63,7 @@ void gather_measurements(const dist::Communicator& comm, const RankMeasurements&
                          DecodeReport& report) {
   double compute_sum = 0;
   for (const RankMeasurements& rank : comm.all_gather(mine)) {
-    keep_larger(report.slowest.load, rank.seconds.load);
-    keep_larger(report.slowest.calibrate, rank.seconds.calibrate);
-    keep_larger(report.slowest.plan, rank.seconds.plan);
-    keep_larger(report.slowest.data, rank.seconds.data);
-    keep_larger(report.slowest.compute, rank.seconds.compute);
-    keep_larger(report.slowest.exchange, rank.seconds.exchange);
-    keep_larger(report.slowest.merge, rank.seconds.merge);
-    keep_larger(report.slowest.write, rank.seconds.write);
+    keep_longer(kPhases, rank.seconds, report.slowest);
     compute_sum += rank.seconds.compute;
     report.peak_rss_bytes = std::max(report.peak_rss_bytes, rank.peak_rss_bytes);
     report.huge_page_bytes += std::max<std::int64_t>(0, rank.huge_page_bytes);
@@ -100,13 +93,7 @@ std::vector<StepSeconds> slowest_of_ranks(const dist::Communicator& comm,
   comm.all_gather(std::span(mine), std::span(all));
   std::vector<StepSeconds> slowest(mine.size());
   for (std::size_t i = 0; i < all.size(); ++i) {
-    StepSeconds& step = slowest[i % mine.size()];
-    keep_larger(step.step, all[i].step);
-    keep_larger(step.plan, all[i].plan);
-    keep_larger(step.compute, all[i].compute);
-    keep_larger(step.exchange, all[i].exchange);
-    keep_larger(step.wait, all[i].wait);
-    keep_larger(step.merge, all[i].merge);
+    keep_longer(kStepPhases, all[i], slowest[i % mine.size()]);
   }
   return slowest;
 }
@@ -129,11 +116,11 @@ void report_growth(const DecodeContext& context, const GrowingPlan& plan,
     report.flop += flop_of(steps.sizes(), steps.partition());
   }
   report.growth.seconds = slowest;
-  report.growth.median =
-      medians_of(slowest, &StepSeconds::step, &StepSeconds::plan, &StepSeconds::compute,
-                 &StepSeconds::exchange, &StepSeconds::wait, &StepSeconds::merge);
-  report.growth.predicted =
-      medians_of(predicted, &PredictedCost::compute, &PredictedCost::exchange);
+  for (const auto& [name, phase] : kStepPhases) {
+    report.growth.median.*phase = median_of(slowest, phase);
+  }
+  report.growth.predicted.compute = median_of(predicted, &PredictedCost::compute);
+  report.growth.predicted.exchange = median_of(predicted, &PredictedCost::exchange);
 }
 
 }  // namespace mla::launch

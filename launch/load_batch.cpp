@@ -3,7 +3,7 @@
 #include "core/error.h"
 #include "launch/decode_job.h"
 #include "proto/batch_file.h"
-#include "proto/shard_data.h"
+#include "proto/sources.h"
 
 namespace mla::launch {
 namespace {
@@ -16,35 +16,22 @@ void empty_request(Request& request) {
   request.q = {};
 }
 
-/// What is wrong with request `index` and its queries; empty if nothing is.
-std::string error_of_request(const Batch& batch, std::int64_t index,
-                             const std::filesystem::path& base_dir) {
-  try {
-    validate_request(batch, index, ValidateFor::kDecoding);
-    proto::check_query_source(batch, index, base_dir);
-    return {};
-  } catch (const FormatError& error) {
-    return error.what();
-  }
-}
-
 void read_on_root(const std::filesystem::path& path, bool keep_going, LoadedBatch& loaded) {
-  const std::filesystem::path base_dir = path.parent_path();
-  loaded.batch = proto::read_batch(path);
-  if (!keep_going) {
-    validate(loaded.batch, ValidateFor::kDecoding);
-    proto::check_sources(loaded.batch, base_dir);
-    return;
-  }
-  validate_header(loaded.batch, ValidateFor::kDecoding);
-  proto::check_cache_source(loaded.batch, base_dir);
-  for (std::size_t i = 0; i < loaded.batch.requests.size(); ++i) {
-    const auto index = static_cast<std::int64_t>(i);
-    std::string error = error_of_request(loaded.batch, index, base_dir);
-    if (error.empty()) continue;
-    empty_request(loaded.batch.requests[i]);
-    spdlog::warn("request '{}' cannot run: {}", loaded.batch.requests[i].custom_id, error);
-    loaded.failed[index] = std::move(error);
+  Batch& batch = loaded.batch = proto::read_batch(path);
+  proto::SourceFiles files(path.parent_path());
+  validate_header(batch, ValidateFor::kDecoding);
+  files.check_cache(batch);
+  for (std::int64_t i = 0; i < std::ssize(batch.requests); ++i) {
+    Request& request = batch.requests[i];
+    try {
+      validate_request(batch, i, ValidateFor::kDecoding);
+      files.check_query(batch, request);
+    } catch (const FormatError& error) {
+      if (!keep_going) throw;
+      spdlog::warn("request '{}' cannot run: {}", request.custom_id, error.what());
+      loaded.failed[i] = error.what();
+      empty_request(request);
+    }
   }
 }
 

@@ -13,19 +13,21 @@
 namespace mla::launch {
 namespace {
 
-nlohmann::ordered_json json_of(const StepSeconds& s) {
-  return {{"step", s.step},         {"plan", s.plan}, {"compute", s.compute},
-          {"exchange", s.exchange}, {"wait", s.wait}, {"merge", s.merge}};
+template <class Seconds, std::size_t kCount>
+nlohmann::ordered_json json_of(const PhaseName<Seconds> (&phases)[kCount], const Seconds& seconds) {
+  nlohmann::ordered_json json;
+  for (const auto& [name, phase] : phases) json[name] = seconds.*phase;
+  return json;
 }
 
 /// What --steps measured; null without.
 nlohmann::ordered_json json_of(const GrowthReport& growth) {
   if (growth.seconds.empty()) return nullptr;
   nlohmann::ordered_json steps;
-  for (const StepSeconds& step : growth.seconds) steps.push_back(json_of(step));
+  for (const StepSeconds& step : growth.seconds) steps.push_back(json_of(kStepPhases, step));
   return {
       {"planned_steps", growth.planned_steps},
-      {"median_seconds", json_of(growth.median)},
+      {"median_seconds", json_of(kStepPhases, growth.median)},
       {"predicted_median_seconds",
        {{"compute", growth.predicted.compute}, {"exchange_and_merge", growth.predicted.exchange}}},
       {"seconds", steps}};
@@ -36,7 +38,6 @@ nlohmann::ordered_json json_of(const GrowthReport& growth) {
 void write_manifest(const DecodeOptions& options, const Batch& batch, const Placement& placement,
                     const GpuPlacement& gpus, const kernels::Backend& backend,
                     const DecodeReport& report) {
-  const PhaseSeconds& s = report.slowest;
   std::int64_t pieces = 0;
   for (const RankLoad& load : report.loads) pieces += load.pieces;
   const nlohmann::ordered_json manifest = {
@@ -76,15 +77,7 @@ void write_manifest(const DecodeOptions& options, const Batch& batch, const Plac
        {{"data", report.predicted_seconds.load},
         {"compute", report.predicted_seconds.compute},
         {"exchange_and_merge", report.predicted_seconds.exchange}}},
-      {"seconds",
-       {{"load", s.load},
-        {"calibrate", s.calibrate},
-        {"plan", s.plan},
-        {"data", s.data},
-        {"compute", s.compute},
-        {"exchange", s.exchange},
-        {"merge", s.merge},
-        {"write", s.write}}}};
+      {"seconds", json_of(kPhases, report.slowest)}};
   std::filesystem::path path = options.output;
   path += ".manifest.json";
   proto::AtomicFile file(path);

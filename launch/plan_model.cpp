@@ -33,9 +33,8 @@ void print_costs(const std::vector<dist::ShardingCost>& costs) {
 }  // namespace
 
 void plan_model(const PlanModelOptions& options) {
-  const bool is_folder = std::filesystem::exists(options.model);
-  ModelConfig config =
-      is_folder ? proto::read_model_config(options.model) : proto::model_preset(options.model);
+  const bool is_folder = std::filesystem::is_directory(options.model);
+  ModelConfig config = proto::find_model_config(options.model);
   if (options.layers > 0) config = proto::cut_layers(config, options.layers);
   const ModelWeights weights = is_folder ? proto::load_weights(config, options.model)
                                          : proto::make_dummy_weights(config, 0, WeightType::kBf16);

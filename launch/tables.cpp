@@ -9,12 +9,27 @@
 #include "core/build_info.h"
 
 namespace mla::launch {
-
 namespace {
 
 std::string seconds_text(const PredictedCost& s) {
   return fmt::format("{:.3f} s (cache {:.3f}, compute {:.3f}, exchange and merge {:.3f})",
                      s.total(), s.load, s.compute, s.exchange);
+}
+
+/// Milliseconds of the steps of a growing batch; nothing without --steps.
+void print_growth(const GrowthReport& growth) {
+  if (growth.seconds.empty()) return;
+  const StepSeconds& first = growth.seconds.front();
+  std::vector<std::string> texts;
+  for (const auto& [name, phase] : kStepPhases) {
+    texts.push_back(
+        fmt::format("{} {:.3f} ({:.3f})", name, growth.median.*phase * 1e3, first.*phase * 1e3));
+  }
+  fmt::print("steps    ms, median (first): {}; planned {} time(s)\n", fmt::join(texts, ", "),
+             growth.planned_steps.size());
+  if (growth.predicted.total() == 0) return;
+  fmt::print("predict  ms, median: compute {:.3f}, exchange and merge {:.3f}\n",
+             growth.predicted.compute * 1e3, growth.predicted.exchange * 1e3);
 }
 
 }  // namespace
@@ -104,38 +119,16 @@ void print_prediction(const Calibration& machine, const std::vector<dist::ModeTr
   fmt::print("predict  {} in mode {}\n", seconds_text(seconds), to_string(mode));
 }
 
-namespace {
-
-/// Milliseconds of the steps of a growing batch; nothing without --steps.
-void print_growth(const GrowthReport& growth) {
-  if (growth.seconds.empty()) return;
-  const StepSeconds& first = growth.seconds.front();
-  const StepSeconds& median = growth.median;
-  const auto text = [&](const char* name, double StepSeconds::*phase) {
-    return fmt::format("{} {:.3f} ({:.3f})", name, median.*phase * 1e3, first.*phase * 1e3);
-  };
-  fmt::print("steps    ms, median (first): {}, {}, {}, {}, {}, {}; planned {} time(s)\n",
-             text("step", &StepSeconds::step), text("plan", &StepSeconds::plan),
-             text("compute", &StepSeconds::compute), text("exchange", &StepSeconds::exchange),
-             text("wait", &StepSeconds::wait), text("merge", &StepSeconds::merge),
-             growth.planned_steps.size());
-  if (growth.predicted.total() == 0) return;
-  fmt::print("predict  ms, median: compute {:.3f}, exchange and merge {:.3f}\n",
-             growth.predicted.compute * 1e3, growth.predicted.exchange * 1e3);
-}
-
-}  // namespace
-
 void print_report(const Batch& batch, const DecodeReport& report) {
   const PhaseSeconds& s = report.slowest;
   fmt::print("batch    {}\n", batch_text(batch));
   fmt::print("plan     {} step(s), mode {}: {}\n", report.steps, report.mode,
              balance_text(batch, report.loads));
-  fmt::print(
-      "seconds  load {:.3f}, calibrate {:.3f}, plan {:.3f}, data {:.3f}, compute {:.3f}, exchange "
-      "{:.3f}, merge "
-      "{:.3f}, write {:.3f}\n",
-      s.load, s.calibrate, s.plan, s.data, s.compute, s.exchange, s.merge, s.write);
+  std::vector<std::string> phases;
+  for (const auto& [name, phase] : kPhases) {
+    phases.push_back(fmt::format("{} {:.3f}", name, s.*phase));
+  }
+  fmt::print("seconds  {}\n", fmt::join(phases, ", "));
   if (report.predicted_seconds.total() > 0) {
     const PredictedCost took{
         .load = s.data, .compute = s.compute, .exchange = s.exchange + s.merge};

@@ -64,15 +64,4 @@ class ShardData {
   MappedMemory query_memory_;
 };
 
-/// Checks that the file and tensor of the cache, or of the queries of request `index`, exist and
-/// have the right dtype and shape, without touching the data. Local; meant for rank 0 before any
-/// work.
-/// @throws FormatError naming file, tensor, found and expected.
-void check_cache_source(const Batch& batch, const std::filesystem::path& base_dir);
-void check_query_source(const Batch& batch, std::int64_t index,
-                        const std::filesystem::path& base_dir);
-
-/// The same for everything that the batch names.
-void check_sources(const Batch& batch, const std::filesystem::path& base_dir);
-
 }  // namespace mla::proto

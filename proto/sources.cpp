@@ -9,7 +9,6 @@
 #include "core/error.h"
 #include "proto/batch_file.h"
 #include "proto/hash.h"
-#include "proto/shard_data.h"
 
 namespace mla::proto {
 namespace {
@@ -37,6 +36,14 @@ const std::uint16_t* SourceFiles::query(const Batch& batch, const Request& reque
   return elements(request.q, batch.dtype, {{request.query_len, batch.shape.h_q, batch.shape.d_qk}});
 }
 
+void SourceFiles::check_cache(const Batch& batch) {
+  if (is_file(batch.kv_cache)) kv_cache(batch);
+}
+
+void SourceFiles::check_query(const Batch& batch, const Request& request) {
+  if (is_file(request.q)) query(batch, request);
+}
+
 const std::uint16_t* SourceFiles::elements(const TensorSource& source, DType dtype,
                                            const std::vector<Shape>& accepted_shapes) {
   const SafetensorsFile& file = open(source.file);
@@ -61,24 +68,6 @@ const std::uint16_t* SourceFiles::elements(const TensorSource& source, DType dty
                       "an even one (pad the header with a space)");
   }
   return reinterpret_cast<const std::uint16_t*>(data);
-}
-
-void check_cache_source(const Batch& batch, const std::filesystem::path& base_dir) {
-  if (is_file(batch.kv_cache)) SourceFiles(base_dir).kv_cache(batch);
-}
-
-void check_query_source(const Batch& batch, std::int64_t index,
-                        const std::filesystem::path& base_dir) {
-  const Request& request = batch.requests[index];
-  if (is_file(request.q)) SourceFiles(base_dir).query(batch, request);
-}
-
-void check_sources(const Batch& batch, const std::filesystem::path& base_dir) {
-  SourceFiles files(base_dir);
-  if (is_file(batch.kv_cache)) files.kv_cache(batch);
-  for (const Request& request : batch.requests) {
-    if (is_file(request.q)) files.query(batch, request);
-  }
 }
 
 std::uint64_t hash_of_input(const Batch& batch, const std::filesystem::path& base_dir) {

@@ -21,6 +21,11 @@ class SourceFiles {
   const std::uint16_t* kv_cache(const Batch& batch);
   const std::uint16_t* query(const Batch& batch, const Request& request);
 
+  /// If they have such a source, checks the same without touching the data: meant for rank 0 before
+  /// any work.
+  void check_cache(const Batch& batch);
+  void check_query(const Batch& batch, const Request& request);
+
   /// @throws FormatError if the file is missing or malformed.
   const SafetensorsFile& open(const std::string& file);
 

@@ -40,7 +40,7 @@ void Inputs::write(const std::string& name, const std::string& bytes) const {
 }
 
 void Inputs::replace(const std::string& from, const std::string& to) const {
-  std::string text = read_file(folder_ / "batch.txtpb");
+  std::string text = read_text(folder_ / "batch.txtpb");
   const auto at = text.find(from);
   if (at == std::string::npos || text.find(from, at + 1) != std::string::npos) {
     throw std::logic_error("not exactly once in the batch: " + from);
@@ -51,7 +51,7 @@ void Inputs::replace(const std::string& from, const std::string& to) const {
 std::string Inputs::binary() const {
   proto::write_batch(proto::read_batch(folder_ / "batch.txtpb"), folder_ / "batch.bin",
                      proto::BatchFormat::kBinary);
-  return read_file(folder_ / "batch.bin");
+  return read_text(folder_ / "batch.bin");
 }
 
 void Inputs::sidecar(const std::string& header, std::size_t data_bytes) const {

@@ -46,7 +46,7 @@ struct BadInputCase {
 
 std::vector<BadInputCase> bad_input_cases();
 
-/// Adds those of `meshmla generate`.
-void append_models(std::vector<BadInputCase>& cases);
+/// Those of `meshmla generate`.
+std::vector<BadInputCase> model_cases();
 
 }  // namespace mla::launch

@@ -107,7 +107,7 @@ TEST(Bench, WritesAFile) {
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_EQ(result.output, "");
   EXPECT_THAT(folder.files(), ElementsAre("rows.csv"));
-  EXPECT_THAT(read_file(folder / "rows.csv"), HasSubstr("\nname,dtype,"));
+  EXPECT_THAT(read_text(folder / "rows.csv"), HasSubstr("\nname,dtype,"));
 }
 
 TEST(Bench, SaysWhichPointsItLeavesOut) {

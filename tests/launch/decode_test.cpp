@@ -60,7 +60,7 @@ TEST_F(Decode, LeavesResultsAndAManifestAndNothingElse) {
   run_meshmla(3, "decode " + folder_ / "batch" + " --output " + folder_ / "results");
   EXPECT_THAT(folder_.files(),
               testing::ElementsAre("batch", "results", "results.manifest.json", "trace.csv"));
-  const std::string manifest = read_file(folder_ / "results.manifest.json");
+  const std::string manifest = read_text(folder_ / "results.manifest.json");
   for (const char* key : {"\"meshmla\"", "\"mpi\"", "\"cpu\"", "\"ranks\": 3", "\"kv_seed\": 7",
                           "\"input_hash\"", "\"seconds\""}) {
     EXPECT_THAT(manifest, HasSubstr(key));
@@ -90,7 +90,7 @@ TEST_F(Decode, VerifyFindsResultsOfOtherTensors) {
 TEST_F(Decode, KeepsGoingWithoutTheRequestsThatCannotRun) {
   run_meshmla(0, "make-batch " + folder_ / "trace.csv" + " --requests 3 --heads 16 --output " +
                      folder_ / "batch.txtpb");
-  std::string text = read_file(folder_ / "batch.txtpb");
+  std::string text = read_text(folder_ / "batch.txtpb");
   const std::string length = "context_len: 396";
   text.replace(text.find(length), length.size(), "context_len: 99999");
   write_file(folder_ / "batch.txtpb", text);
@@ -119,7 +119,7 @@ TEST_F(Decode, LengthsOnlyCanBePlannedButNotDecoded) {
 TEST_F(Decode, StepsOfAGrowingBatchEndWithTheBytesOfOneDecode) {
   const std::string batch = "decode " + folder_ / "batch" + " -q";
   run_meshmla(0, batch + " --output " + folder_ / "one");
-  const std::string expected = read_file(folder_ / "one");
+  const std::string expected = read_text(folder_ / "one");
   ASSERT_FALSE(expected.empty());
   const struct {
     int ranks;
@@ -138,7 +138,7 @@ TEST_F(Decode, StepsOfAGrowingBatchEndWithTheBytesOfOneDecode) {
     const CommandResult result = run_meshmla(
         run.ranks, batch + " --output " + folder_ / "many" + " " + std::string(run.options));
     EXPECT_EQ(result.exit_code, 0) << testing::PrintToString(result.errors);
-    EXPECT_EQ(read_file(folder_ / "many"), expected);
+    EXPECT_EQ(read_text(folder_ / "many"), expected);
   }
 }
 
@@ -147,7 +147,7 @@ TEST_F(Decode, ReportsTheStepsOfAGrowingBatch) {
       run_meshmla(2, "decode " + folder_ / "batch" + " --steps 5 --output " + folder_ / "results");
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_THAT(result.output, HasSubstr("steps    ms, median (first): step "));
-  const std::string manifest = read_file(folder_ / "results.manifest.json");
+  const std::string manifest = read_text(folder_ / "results.manifest.json");
   for (const char* key : {"\"steps\": 5", "\"planned_steps\"", "\"median_seconds\"", "\"wait\""}) {
     EXPECT_THAT(manifest, HasSubstr(key));
   }
@@ -167,7 +167,7 @@ TEST_F(Decode, StepsThatWereStoppedBeginAgain) {
   const std::string steps = decode + folder_ / "many" + " --steps 50 ";
   EXPECT_EQ(run_meshmla(2, steps + "--max-hours 1e-9").exit_code, 75);
   EXPECT_EQ(run_meshmla(2, steps + "--resume").exit_code, 0);
-  EXPECT_EQ(read_file(folder_ / "many"), read_file(folder_ / "one"));
+  EXPECT_EQ(read_text(folder_ / "many"), read_text(folder_ / "one"));
 }
 
 TEST_F(Decode, ReadsOptionsFromAFileAndTheEnvironment) {
@@ -199,7 +199,7 @@ TEST_F(Decode, RankHoldsOnlyItsShareOfTheCache) {
                      folder_ / "long");
   const auto peak_mib = [&](int ranks) {
     run_meshmla(ranks, "decode " + folder_ / "long" + " --mode kv --output " + folder_ / "results");
-    const std::string manifest = read_file(folder_ / "results.manifest.json");
+    const std::string manifest = read_text(folder_ / "results.manifest.json");
     const std::string key = "\"peak_rss_bytes\": ";
     return std::stoll(manifest.substr(manifest.find(key) + key.size())) >> 20;
   };

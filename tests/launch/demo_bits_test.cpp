@@ -59,7 +59,7 @@ TEST_P(DemoBits, AreTheSameForAnyRanksModesAndThreads) {
             ranks, "decode " + kDemo + ".batch.txtpb --output " + output + " --quiet --backend " +
                        backend + " --mode " + mode + " --threads " + std::to_string(threads));
         ASSERT_EQ(run.exit_code, 0) << testing::PrintToString(run.errors);
-        const std::string bytes = read_file(output);
+        const std::string bytes = read_text(output);
         if (first.empty()) {
           first = bytes;
           const CommandResult verify =

@@ -47,7 +47,7 @@ class Durability : public testing::Test {
         run_meshmla(2, "decode " + shared_->batch + " --output " + shared_->folder / "expected");
     EXPECT_EQ(undisturbed.exit_code, 0);
     shared_->seconds = undisturbed.seconds;
-    shared_->expected = read_file(shared_->folder / "expected");
+    shared_->expected = read_text(shared_->folder / "expected");
   }
   static void TearDownTestSuite() {
     delete shared_;
@@ -65,28 +65,8 @@ class Durability : public testing::Test {
                                   " --step-seconds 0.02 " + options);
   }
 
-  bool has_journals() const {
-    for (const std::string& file : folder_.files()) {
-      if (file.ends_with(".journal")) return true;
-    }
-    return false;
-  }
-  void wait_for_journals(MpiJob& job) const {
-    while (!has_journals() && !job.has_ended()) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    }
-  }
-  /// Stops a job on `ranks` ranks when it has finished some requests.
-  void stop_midway(int ranks, int signal) const {
-    MpiJob job(ranks, decode({}));
-    wait_for_journals(job);
-    ::kill(job.leader(), signal);
-    EXPECT_EQ(job.wait(), kStopped);
-    EXPECT_THAT(job.errors(), Contains(HasSubstr(" of 96 requests done; go on with --resume")));
-    EXPECT_TRUE(has_journals());
-  }
   void expect_complete() const {
-    EXPECT_TRUE(read_file(output_) == shared_->expected);
+    EXPECT_TRUE(read_text(output_) == shared_->expected);
     EXPECT_THAT(folder_.files(), ElementsAre("out", "out.manifest.json"));
   }
 
@@ -103,7 +83,7 @@ class Durability : public testing::Test {
 };
 
 TEST_F(Durability, StopsAtASignalAndGoesOnWithOtherRanksAndMode) {
-  stop_midway(3, SIGUSR1);
+  stop_midway(folder_, 3, decode({}), SIGUSR1);
   const CommandResult resumed = run_decode(2, "--resume --mode heads");
   EXPECT_EQ(resumed.exit_code, 0) << testing::PrintToString(resumed.errors);
   EXPECT_THAT(resumed.output, HasSubstr("of 96 requests are done"));
@@ -111,24 +91,24 @@ TEST_F(Durability, StopsAtASignalAndGoesOnWithOtherRanksAndMode) {
 }
 
 TEST_F(Durability, WithoutMpirunAnswersSigtermToo) {
-  stop_midway(0, SIGTERM);
+  stop_midway(folder_, 0, decode({}), SIGTERM);
   EXPECT_EQ(run_decode(4, "--resume").exit_code, 0);
   expect_complete();
 }
 
 TEST_F(Durability, SurvivesSigtermOfMpirun) {
   MpiJob job(3, decode({}));
-  wait_for_journals(job);
+  wait_for_journals(folder_, job);
   ::kill(job.leader(), SIGTERM);
   EXPECT_NE(job.wait(), 0);
   EXPECT_TRUE(job.is_gone_within(30));
-  EXPECT_TRUE(has_journals());
+  EXPECT_TRUE(has_journals(folder_));
   EXPECT_EQ(run_decode(3, "--resume").exit_code, 0);
   expect_complete();
 }
 
 TEST_F(Durability, NeverUsesOrRemovesJournalsUnasked) {
-  stop_midway(2, SIGUSR1);
+  stop_midway(folder_, 2, decode({}), SIGUSR1);
   const std::vector<std::string> before = folder_.files();
   const CommandResult unasked = run_decode(2, "");
   EXPECT_EQ(unasked.exit_code, 2);
@@ -144,7 +124,7 @@ TEST_F(Durability, NeverUsesOrRemovesJournalsUnasked) {
 }
 
 TEST_F(Durability, RefusesToResumeWithAnotherBatch) {
-  stop_midway(2, SIGUSR1);
+  stop_midway(folder_, 2, decode({}), SIGUSR1);
   const std::string other = folder_ / "other";
   run_meshmla(0, "make-batch " + shared_->folder / "trace.jsonl" + " --requests 96 --heads 128 " +
                      "--seed 5 --output " + other);
@@ -158,7 +138,7 @@ TEST_F(Durability, StopsBeforeItsTimeIsUp) {
   const CommandResult at_once = run_decode(2, "--max-hours 0.0000001");
   EXPECT_EQ(at_once.exit_code, kStopped);
   EXPECT_THAT(at_once.errors, Contains(HasSubstr("stopped with 0 of 96 requests done")));
-  EXPECT_FALSE(has_journals());
+  EXPECT_FALSE(has_journals(folder_));
   int code = kStopped;
   for (double hours = 5e-5; code == kStopped; hours *= 1.3) {
     code = run_decode(2, "--resume --max-hours " + std::to_string(hours)).exit_code;
@@ -174,9 +154,9 @@ TEST_F(Durability, KeepsWhatIsDoneWhenTheDiskIsFull) {
                               " --step-seconds 0.02 2>" + folder_ / "err" + ")";
   const int status = std::system(("bash -c \"" + limited + "\"").c_str());
   EXPECT_EQ(WEXITSTATUS(status), 7);
-  EXPECT_THAT(read_file(folder_ / "err"), HasSubstr("out.run-1.rank-0.journal': File too large"));
+  EXPECT_THAT(read_text(folder_ / "err"), HasSubstr("out.run-1.rank-0.journal': File too large"));
   std::filesystem::remove(folder_ / "err");
-  EXPECT_TRUE(has_journals());
+  EXPECT_TRUE(has_journals(folder_));
   const CommandResult resumed = run_decode(2, "--resume");
   EXPECT_EQ(resumed.exit_code, 0);
   EXPECT_THAT(resumed.output, Not(HasSubstr("resume   0 of 96")));
@@ -213,7 +193,7 @@ TEST_F(Durability, SurvivesRandomKills) {
       if (!job.has_ended() && pid != 0) {
         ::kill(pid, SIGKILL);
         ++kills.count;
-        kills.with_journals += has_journals() ? 1 : 0;
+        kills.with_journals += has_journals(folder_) ? 1 : 0;
       }
     }
     const int code = job.wait();

@@ -87,7 +87,7 @@ std::string answers(const TemporaryFolder& folder, const GenerateRun& run) {
       run.ranks, "generate " MLA_SOURCE_DIR "/launch/demo/model " + folder / "requests.jsonl" +
                      " --output " + folder / "answers" + " --quiet " + run.options);
   EXPECT_EQ(result.exit_code, 0) << testing::PrintToString(result.errors);
-  return read_file(folder / "answers");
+  return read_text(folder / "answers");
 }
 
 TEST(GenerateBits, AreTheSameForAnyRanksShardingThreadsAndCompany) {

@@ -1,7 +1,6 @@
 // `meshmla generate` stopped, killed and resumed: the answers have the bytes of an undisturbed run,
 // and nothing else is left.
 
-#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <random>
@@ -52,7 +51,7 @@ class GenerateDurability : public testing::Test {
                                  shared_->folder / "expected")
                   .exit_code,
               kCode);
-    shared_->expected = read_file(shared_->folder / "expected");
+    shared_->expected = read_text(shared_->folder / "expected");
   }
   static void TearDownTestSuite() {
     delete shared_;
@@ -67,26 +66,8 @@ class GenerateDurability : public testing::Test {
     return run_meshmla(
         ranks, "generate " + kModel + " " + shared_->requests + " -o " + output_ + " " + options);
   }
-  bool has_journals() const {
-    const auto files = folder_.files();
-    return std::any_of(files.begin(), files.end(),
-                       [](const std::string& file) { return file.ends_with(".journal"); });
-  }
-  void wait_for_journals(MpiJob& job) const {
-    while (!has_journals() && !job.has_ended()) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    }
-  }
-  void stop_midway(int ranks, int signal) const {
-    MpiJob job(ranks, generate());
-    wait_for_journals(job);
-    ::kill(job.leader(), signal);
-    EXPECT_EQ(job.wait(), kStopped);
-    EXPECT_THAT(job.errors(), Contains(HasSubstr(" of 48 requests done; go on with --resume")));
-    EXPECT_TRUE(has_journals());
-  }
   void expect_complete() const {
-    EXPECT_EQ(read_file(output_), shared_->expected);
+    EXPECT_EQ(read_text(output_), shared_->expected);
     EXPECT_THAT(folder_.files(), ElementsAre("out"));
   }
 
@@ -102,7 +83,7 @@ class GenerateDurability : public testing::Test {
 };
 
 TEST_F(GenerateDurability, StopsAtASignalAndGoesOnWithOtherRanksAndSharding) {
-  stop_midway(3, SIGUSR1);
+  stop_midway(folder_, 3, generate(), SIGUSR1);
   EXPECT_EQ(run_generate(2, "--resume --sharding heads --quiet").exit_code, kCode);
   expect_complete();
 }
@@ -116,7 +97,7 @@ TEST_F(GenerateDurability, StopsWhenItsTimeIsUp) {
 }
 
 TEST_F(GenerateDurability, NeverUsesOrRemovesAnswersUnasked) {
-  stop_midway(0, SIGTERM);
+  stop_midway(folder_, 0, generate(), SIGTERM);
   const std::vector<std::string> before = folder_.files();
   const CommandResult unasked = run_generate(2, "");
   EXPECT_EQ(unasked.exit_code, 2);
@@ -144,7 +125,7 @@ TEST_F(GenerateDurability, SaysWhoDoesWhatWhenARankHangs) {
     std::vector<std::string> arguments = generate();
     arguments.insert(arguments.end(), {"--timeout", "2"});
     MpiJob job(3, arguments);
-    wait_for_journals(job);
+    wait_for_journals(folder_, job);
     const pid_t victim = job.ranks()[1];
     ASSERT_NE(victim, 0);
     ::kill(victim, SIGSTOP);
@@ -162,7 +143,7 @@ TEST_F(GenerateDurability, SurvivesAKillAtARandomMoment) {
   std::mt19937 random(std::random_device{}());
   {
     MpiJob job(2, generate());
-    wait_for_journals(job);
+    wait_for_journals(folder_, job);
     const int milliseconds = std::uniform_int_distribution<>(0, 300)(random);
     SCOPED_TRACE(milliseconds);
     std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));

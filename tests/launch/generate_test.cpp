@@ -48,7 +48,7 @@ class Generate : public testing::Test {
         run_meshmla(ranks, "generate " + kModel + " " + folder_ / "requests.jsonl" + " --output " +
                                folder_ / "answers" + " --quiet " + options);
     EXPECT_EQ(result.exit_code, expected_code_) << testing::PrintToString(result.errors);
-    return read_file(folder_ / "answers");
+    return read_text(folder_ / "answers");
   }
 
   TemporaryFolder folder_;
@@ -56,7 +56,7 @@ class Generate : public testing::Test {
 };
 
 TEST_F(Generate, GivesTheTokensOfTransformers) {
-  const json golden = json::parse(read_file(kModel + "/golden.json"));
+  const json golden = json::parse(read_text(kModel + "/golden.json"));
   std::vector<json> requests;
   for (const json& c : golden["greedy"]) {
     requests.push_back(
@@ -160,7 +160,7 @@ TEST_F(Generate, RefusesWhatIsNoModelInOneLine) {
 }
 
 TEST_F(Generate, AgreesWithTransformersAboutThePerplexityOfAText) {
-  const json golden = json::parse(read_file(kModel + "/perplexity.json"));
+  const json golden = json::parse(read_text(kModel + "/perplexity.json"));
   write_file(folder_ / "text", golden["text"].get<std::string>());
   for (const int ranks : {1, 3}) {
     const CommandResult result =
@@ -176,7 +176,7 @@ TEST_F(Generate, AgreesWithTransformersAboutThePerplexityOfAText) {
 }
 
 TEST_F(Generate, LosesLittleByAFastCombine) {
-  const json golden = json::parse(read_file(kModel + "/perplexity.json"));
+  const json golden = json::parse(read_text(kModel + "/perplexity.json"));
   std::string text;
   for (int i = 0; i < 3; ++i) text += golden["text"].get<std::string>();
   write_file(folder_ / "text", text);  // of two chunks
@@ -201,7 +201,7 @@ TEST_F(Generate, MakesWeightsUpForExperiments) {
                   "--max-running 1 " +
                       folder_ / "requests.jsonl" + " --output " + folder_ / "answers");
   EXPECT_EQ(result.exit_code, 0) << testing::PrintToString(result.errors);
-  EXPECT_EQ(lines_of(read_file(folder_ / "answers")).size(), 1U);
+  EXPECT_EQ(lines_of(read_text(folder_ / "answers")).size(), 1U);
 }
 
 }  // namespace

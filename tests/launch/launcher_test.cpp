@@ -41,7 +41,7 @@ class Launcher : public testing::Test {
                             ":/usr/bin:/bin:/usr/sbin:/sbin " + environment + " " + command + " >" +
                             folder_ / "text" + " 2>&1 </dev/null";
     const int status = std::system(all.c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(folder_ / "text")};
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_text(folder_ / "text")};
   }
   Ended dry_run(const std::string& environment, const std::string& arguments) const {
     return run(environment, std::string(MLA_LAUNCHER) + " --dry-run " + arguments);

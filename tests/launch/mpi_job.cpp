@@ -9,6 +9,8 @@
 #include <thread>
 
 #include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -49,7 +51,7 @@ std::vector<std::string> command_of(int ranks, const std::vector<std::string>& a
 
 /// The session of a process that has not ended; 0 if it has.
 pid_t session_of(const std::string& pid) {
-  const std::string stat = read_file("/proc/" + pid + "/stat");
+  const std::string stat = read_text("/proc/" + pid + "/stat");
   const std::size_t name_end = stat.rfind(')');
   if (name_end == std::string::npos) return 0;
   std::istringstream fields(stat.substr(name_end + 1));
@@ -63,7 +65,7 @@ pid_t session_of(const std::string& pid) {
 
 /// The rank that a process of an MPI job is; -1 if it is none.
 int rank_of(pid_t pid) {
-  const std::string environment = read_file("/proc/" + std::to_string(pid) + "/environ");
+  const std::string environment = read_text("/proc/" + std::to_string(pid) + "/environ");
   const std::string key = "OMPI_COMM_WORLD_RANK=";
   const std::size_t at = environment.find(key);
   return at == std::string::npos ? -1 : std::atoi(environment.c_str() + at + key.size());
@@ -124,11 +126,33 @@ bool MpiJob::is_gone_within(double seconds) const {
 
 std::vector<std::string> MpiJob::errors() const {
   std::vector<std::string> lines;
-  std::istringstream text(read_file(folder_ / "err"));
+  std::istringstream text(read_text(folder_ / "err"));
   for (std::string line; std::getline(text, line);) {
     if (line.starts_with("meshmla:")) lines.push_back(line);
   }
   return lines;
+}
+
+bool has_journals(const TempDir& folder) {
+  return std::ranges::any_of(folder.files(),
+                             [](const std::string& file) { return file.ends_with(".journal"); });
+}
+
+void wait_for_journals(const TempDir& folder, MpiJob& job) {
+  while (!has_journals(folder) && !job.has_ended()) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+}
+
+void stop_midway(const TempDir& folder, int ranks, const std::vector<std::string>& arguments,
+                 int signal) {
+  MpiJob job(ranks, arguments);
+  wait_for_journals(folder, job);
+  ::kill(job.leader(), signal);
+  EXPECT_EQ(job.wait(), kStopped);
+  EXPECT_THAT(job.errors(), testing::Contains(testing::ContainsRegex(
+                                " [0-9]+ of [0-9]+ requests done; go on with --resume")));
+  EXPECT_TRUE(has_journals(folder));
 }
 
 }  // namespace mla::launch

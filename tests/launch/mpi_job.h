@@ -44,4 +44,15 @@ class MpiJob {
   bool ended_ = false;
 };
 
+/// True if a job has left journals in `folder`.
+bool has_journals(const TempDir& folder);
+
+/// Returns once `job` has finished some requests, or has ended.
+void wait_for_journals(const TempDir& folder, MpiJob& job);
+
+/// Stops a job by `signal` when it has finished some requests. Expects that it says so, and
+/// journals in `folder`.
+void stop_midway(const TempDir& folder, int ranks, const std::vector<std::string>& arguments,
+                 int signal);
+
 }  // namespace mla::launch

@@ -1,8 +1,9 @@
 #pragma once
 
-#include <filesystem>
 #include <string>
 #include <vector>
+
+#include "tests/support/temp_dir.h"
 
 namespace mla::launch {
 
@@ -18,23 +19,9 @@ struct CommandResult {
 /// is a piece of a shell command line.
 CommandResult run_meshmla(int ranks, const std::string& arguments);
 
-/// A new empty folder, removed with the object.
-class TemporaryFolder {
- public:
-  TemporaryFolder();
-  ~TemporaryFolder();
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-
-  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-  /// Names of the files in it, sorted.
-  std::vector<std::string> files() const;
-
- private:
-  std::filesystem::path path_;
+/// Not in memory, of which containers may have little to keep files in.
+struct TemporaryFolder : TempDir {
+  TemporaryFolder() : TempDir(std::filesystem::temp_directory_path().string()) {}
 };
-
-std::string read_file(const std::string& path);
-void write_file(const std::string& path, const std::string& bytes);
 
 }  // namespace mla::launch

@@ -22,7 +22,7 @@ class Testbed : public testing::Test {
  protected:
   void SetUp() override {
     if (std::system((kTestbed + ("true >" + folder_ / "log" + " 2>&1")).c_str()) != 0) {
-      GTEST_SKIP() << "there are no hosts here: " << read_file(folder_ / "log");
+      GTEST_SKIP() << "there are no hosts here: " << read_text(folder_ / "log");
     }
     std::string trace = "TIMESTAMP,ContextTokens,GeneratedTokens\n";
     for (int i = 0; i < 12; ++i) trace += "2023-11-16 18:15:46.6805900,9000,1\n";
@@ -45,7 +45,7 @@ class Testbed : public testing::Test {
         folder_ / "log" + " 2>&1 </dev/null";
     EXPECT_EQ(std::system(job.c_str()), 0);
     std::ifstream(folder_ / "outcome") >> code_ >> seconds_;
-    log_ = read_file(folder_ / "log");
+    log_ = read_text(folder_ / "log");
   }
 
   void expect_that_nobody_waits_for_the_lost() const {
@@ -56,7 +56,7 @@ class Testbed : public testing::Test {
   void expect_that_resuming_gives_the_bytes_of_an_undisturbed_job() const {
     EXPECT_EQ(run_meshmla(2, decode("results") + " --resume").exit_code, 0);
     EXPECT_EQ(run_meshmla(2, decode("undisturbed")).exit_code, 0);
-    EXPECT_TRUE(read_file(folder_ / "results") == read_file(folder_ / "undisturbed"));
+    EXPECT_TRUE(read_text(folder_ / "results") == read_text(folder_ / "undisturbed"));
   }
 
   TemporaryFolder folder_;
@@ -69,10 +69,10 @@ TEST_F(Testbed, ThreeHostsGiveTheBytesOfOneProcess) {
   const std::string fast = "decode " + folder_ / "batch" + " --mode kv --quiet --output ";
   const std::string over_hosts = kTestbed + (MLA_LAUNCHER " -n 3 " + kMeshmla + fast) +
                                  folder_ / "hosts" + " --threads 1 2>" + folder_ / "log";
-  EXPECT_EQ(std::system(over_hosts.c_str()), 0) << read_file(folder_ / "log");
-  EXPECT_THAT(read_file(folder_ / "hosts.manifest.json"), HasSubstr("\"nodes\": 3"));
+  EXPECT_EQ(std::system(over_hosts.c_str()), 0) << read_text(folder_ / "log");
+  EXPECT_THAT(read_text(folder_ / "hosts.manifest.json"), HasSubstr("\"nodes\": 3"));
   EXPECT_EQ(run_meshmla(0, fast + folder_ / "alone").exit_code, 0);
-  EXPECT_TRUE(read_file(folder_ / "hosts") == read_file(folder_ / "alone"));
+  EXPECT_TRUE(read_text(folder_ / "hosts") == read_text(folder_ / "alone"));
 }
 
 TEST_F(Testbed, KilledRankEndsTheJob) {

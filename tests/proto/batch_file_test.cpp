@@ -6,7 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/proto/temp_dir.h"
+#include "tests/support/temp_dir.h"
 #ifdef MLA_HAVE_RAPIDCHECK
 #include <rapidcheck.h>
 #include <rapidcheck/gtest.h>

@@ -8,7 +8,7 @@
 #include <rapidcheck/gtest.h>
 #endif
 
-#include "tests/proto/temp_dir.h"
+#include "tests/support/temp_dir.h"
 
 namespace mla::proto {
 namespace {

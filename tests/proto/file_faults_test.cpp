@@ -11,7 +11,7 @@
 #include "proto/journal_index.h"
 #include "proto/result_file.h"
 #include "tests/proto/results.h"
-#include "tests/proto/temp_dir.h"
+#include "tests/support/temp_dir.h"
 
 namespace mla::proto {
 namespace {
@@ -116,14 +116,6 @@ class FileFaults : public testing::TestWithParam<const char*> {
   bool is_written_ = false;
 };
 
-std::vector<std::string> files_in(const TempDir& folder) {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(folder.path())) {
-    names.push_back(entry.path().filename().string());
-  }
-  return names;
-}
-
 TEST_P(FileFaults, LoseNothingWhateverCallFails) {
   std::vector<std::string> sites;
   std::vector<std::byte> expected;
@@ -153,7 +145,7 @@ TEST_P(FileFaults, LoseNothingWhateverCallFails) {
         }
         EXPECT_EQ(run_with({}, output(folder), calls), "");
         EXPECT_EQ(read_bytes(output(folder)), expected);
-        EXPECT_THAT(files_in(folder), testing::ElementsAre(GetParam()));
+        EXPECT_THAT(folder.files(), testing::ElementsAre(GetParam()));
       }
     }
   }

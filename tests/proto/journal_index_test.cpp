@@ -5,7 +5,7 @@
 #include <sys/resource.h>
 
 #include "tests/proto/results.h"
-#include "tests/proto/temp_dir.h"
+#include "tests/support/temp_dir.h"
 
 namespace mla::proto {
 namespace {
@@ -141,11 +141,7 @@ TEST_F(JournalSet, GoesAwayWithWhatKilledWritersLeft) {
   write_file(folder_ / "out.results.tmp12", std::string("x"));
   write_file(folder_ / "out.results.manifest.json.tmp12", std::string("x"));
   remove_journals(find_journals(output_), output_);
-  std::vector<std::string> left;
-  for (const auto& entry : std::filesystem::directory_iterator(folder_.path())) {
-    left.push_back(entry.path().filename().string());
-  }
-  EXPECT_THAT(left, testing::UnorderedElementsAreArray(stay));
+  EXPECT_THAT(folder_.files(), testing::UnorderedElementsAreArray(stay));
   EXPECT_THAT(find_journals(output_), IsEmpty());
 }
 

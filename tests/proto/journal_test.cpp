@@ -9,7 +9,7 @@
 #include <sys/resource.h>
 
 #include "tests/proto/results.h"
-#include "tests/proto/temp_dir.h"
+#include "tests/support/temp_dir.h"
 
 namespace mla::proto {
 namespace {

@@ -6,7 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "tests/proto/temp_dir.h"
+#include "tests/support/temp_dir.h"
 
 namespace mla::proto {
 

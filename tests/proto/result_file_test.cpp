@@ -7,7 +7,7 @@
 
 #include "proto/file_io.h"
 #include "proto/safetensors.h"
-#include "tests/proto/temp_dir.h"
+#include "tests/support/temp_dir.h"
 
 namespace mla::proto {
 namespace {

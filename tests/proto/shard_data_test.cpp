@@ -8,7 +8,8 @@
 #include "core/generator.h"
 #include "proto/batch_file.h"
 #include "proto/safetensors.h"
-#include "tests/proto/temp_dir.h"
+#include "proto/sources.h"
+#include "tests/support/temp_dir.h"
 
 namespace mla::proto {
 namespace {
@@ -210,12 +211,17 @@ TEST(ShardData, NeedsSources) {
 TEST(CheckSources, NamesWhatDoesNotFit) {
   const TempDir folder;
   const Batch good = safetensors_batch(generated_batch(), folder);
-  EXPECT_NO_THROW(check_sources(good, folder.path()));
-  EXPECT_NO_THROW(check_sources(generated_batch(), folder.path()));
+  const auto check_sources = [&](const Batch& batch) {
+    SourceFiles files(folder.path());
+    files.check_cache(batch);
+    for (const Request& request : batch.requests) files.check_query(batch, request);
+  };
+  EXPECT_NO_THROW(check_sources(good));
+  EXPECT_NO_THROW(check_sources(generated_batch()));
   const auto error_with = [&](auto change) {
     Batch batch = good;
     change(batch);
-    const std::string error = error_of([&] { check_sources(batch, folder.path()); });
+    const std::string error = error_of([&] { check_sources(batch); });
     EXPECT_EQ(error_of([&] { ShardData(batch, folder.path(), kWhole, 1); }), error);
     return error;
   };

@@ -7,7 +7,7 @@
 #include "proto/perl_pattern.h"
 #include "proto/token_text.h"
 #include "proto/tokenizer.h"
-#include "tests/proto/temp_dir.h"
+#include "tests/support/temp_dir.h"
 
 namespace mla::proto {
 namespace {

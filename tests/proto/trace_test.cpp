@@ -7,7 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "proto/trace_file.h"
-#include "tests/proto/temp_dir.h"
+#include "tests/support/temp_dir.h"
 
 namespace mla::proto {
 namespace {

@@ -1,11 +1,13 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -13,26 +15,35 @@
 
 #include "core/error.h"
 
-namespace mla::proto {
+namespace mla {
 
 /// A folder of its own that goes away with the object.
 class TempDir {
  public:
-  TempDir() {
-    // In memory where possible: the tests write thousands of small files.
-    const std::filesystem::path memory = "/dev/shm";
-    const std::filesystem::path parent =
-        ::access(memory.c_str(), W_OK) == 0 ? memory : std::filesystem::temp_directory_path();
-    std::string pattern = (parent / "mla-XXXXXX").string();
-    path_ = ::mkdtemp(pattern.data());
+  /// In memory where possible: many tests write thousands of small files.
+  TempDir() : TempDir(::access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp") {}
+  explicit TempDir(const std::string& parent) {
+    std::string pattern = parent + "/mla-XXXXXX";
+    if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("no folder in " + parent);
+    path_ = pattern;
   }
   TempDir(const TempDir&) = delete;
   TempDir& operator=(const TempDir&) = delete;
   ~TempDir() { std::filesystem::remove_all(path_); }
 
   const std::filesystem::path& path() const { return path_; }
-  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
   bool empty() const { return std::filesystem::is_empty(path_); }
+
+  /// Names of the files in it, sorted.
+  std::vector<std::string> files() const {
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(path_)) {
+      names.push_back(entry.path().filename().string());
+    }
+    std::ranges::sort(names);
+    return names;
+  }
 
  private:
   std::filesystem::path path_;
@@ -80,4 +91,4 @@ ExitCode exit_code_of(Action action) {
   return ExitCode::kDone;
 }
 
-}  // namespace mla::proto
+}  // namespace mla
