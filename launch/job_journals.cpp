@@ -12,6 +12,7 @@
 #include "kernels/backend.h"
 #include "launch/earlier_journals.h"
 #include "proto/batch_file.h"
+#include "proto/journal.h"
 #include "proto/journal_index.h"
 
 namespace mla::launch {
@@ -77,7 +78,7 @@ void JobJournals::append(const std::vector<ResultSlice>& slices) {
   if (!journal_) {
     journal_.emplace(proto::journal_of(options_.output, run_, comm_.rank()).path, header_);
   }
-  for (const ResultSlice& slice : slices) journal_->append(slice);
+  for (const ResultSlice& slice : slices) journal_->append(proto::encode_slice(slice));
   journal_->sync_when_due();
 }
 

@@ -9,8 +9,8 @@
 #include "core/result.h"
 #include "dist/communicator.h"
 #include "launch/decode_job.h"
-#include "proto/journal.h"
 #include "proto/journal_files.h"
+#include "proto/record_log.h"
 
 namespace mla::launch {
 
@@ -52,7 +52,7 @@ class JobJournals {
   proto::JournalHeader header_;
   int run_ = 1;
   std::vector<std::int64_t> requests_left_;
-  std::optional<proto::JournalWriter> journal_;  // made for the first result
+  std::optional<proto::RecordWriter> journal_;  // made for the first result
   std::exception_ptr failure_;
 };
 

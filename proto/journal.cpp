@@ -2,9 +2,6 @@
 
 #include <array>
 #include <cstring>
-#include <span>
-#include <string>
-#include <vector>
 
 #include "core/error.h"
 
@@ -16,7 +13,9 @@ constexpr std::size_t kPayloadHeadBytes = 5 * 8;
 
 using Bytes = std::span<const std::byte>;
 
-std::vector<std::byte> encode(const ResultSlice& slice) {
+}  // namespace
+
+std::vector<std::byte> encode_slice(const ResultSlice& slice) {
   const std::array numbers{
       static_cast<std::uint64_t>(slice.request), static_cast<std::uint64_t>(slice.heads.begin),
       static_cast<std::uint64_t>(slice.heads.end), static_cast<std::uint64_t>(slice.out.size()),
@@ -30,7 +29,7 @@ std::vector<std::byte> encode(const ResultSlice& slice) {
   return payload;
 }
 
-ResultSlice decode(Bytes payload, const std::string& name) {
+ResultSlice decode_slice(Bytes payload, const std::string& name) {
   if (payload.size() < kPayloadHeadBytes) {
     throw FormatError(name, std::to_string(payload.size()) + " bytes",
                       std::to_string(kPayloadHeadBytes) + " or more");
@@ -51,23 +50,6 @@ ResultSlice decode(Bytes payload, const std::string& name) {
   const Bytes lse = payload.subspan(kPayloadHeadBytes + out_bytes);
   if (!lse.empty()) std::memcpy(slice.lse.data(), lse.data(), lse.size());
   return slice;
-}
-
-}  // namespace
-
-std::optional<ResultSlice> JournalReader::next() {
-  const std::int64_t offset = records_.valid_bytes();
-  const auto record = records_.next();
-  if (!record) return std::nullopt;
-  return decode(*record, records_.record_name(offset));
-}
-
-ResultSlice JournalReader::read_at(std::int64_t offset) const {
-  return decode(records_.read_at(offset), records_.record_name(offset));
-}
-
-void JournalWriter::append(const ResultSlice& slice) {
-  RecordWriter::append(encode(slice));
 }
 
 }  // namespace mla::proto

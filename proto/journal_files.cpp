@@ -1,7 +1,7 @@
 #include "proto/journal_files.h"
 
 #include <algorithm>
-#include <charconv>
+#include <cstdio>
 #include <optional>
 #include <string_view>
 #include <system_error>
@@ -15,35 +15,30 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool take(std::string_view& text, std::string_view prefix) {
-  if (!text.starts_with(prefix)) return false;
-  text.remove_prefix(prefix.size());
-  return true;
-}
-
-std::optional<int> take_number(std::string_view& text) {
-  int number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc{} || number < 0) return std::nullopt;
-  text.remove_prefix(static_cast<std::size_t>(end - text.data()));
-  return number;
-}
-
 /// The run and rank that the name of a journal of `output` says; none if it is no such name.
-std::optional<JournalFile> parse_name(std::string_view name, const fs::path& output) {
-  if (!take(name, output.filename().string()) || !take(name, ".run-")) return std::nullopt;
-  const auto run = take_number(name);
-  if (!run || !take(name, ".rank-")) return std::nullopt;
-  const auto rank = take_number(name);
-  if (!rank || name != ".journal") return std::nullopt;
-  return journal_of(output, *run, *rank);
+std::optional<JournalFile> parse_name(const std::string& name, const fs::path& output) {
+  const std::string stem = output.filename().string();
+  int run = 0;
+  int rank = 0;
+  if (!name.starts_with(stem) ||
+      std::sscanf(name.c_str() + stem.size(), ".run-%d.rank-%d.", &run, &rank) != 2) {
+    return std::nullopt;
+  }
+  JournalFile file = journal_of(output, run, rank);
+  if (run < 0 || rank < 0 || file.path.filename() != name) return std::nullopt;
+  return file;
 }
 
 /// True for what `AtomicFile` writes to before `output`, or its manifest, appears.
 bool is_temporary_of(std::string_view name, const fs::path& output) {
-  if (!take(name, output.filename().string())) return false;
-  take(name, ".manifest.json");
-  return take(name, ".tmp") && take_number(name) && name.empty();
+  for (const char* kind : {".tmp", ".manifest.json.tmp"}) {
+    const std::string stem = output.filename().string() + kind;
+    if (name.size() > stem.size() && name.starts_with(stem) &&
+        name.find_first_not_of("0123456789", stem.size()) == std::string_view::npos) {
+      return true;
+    }
+  }
+  return false;
 }
 
 std::vector<std::string> names_in(const fs::path& folder) {

@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "core/error.h"
+#include "proto/journal.h"
 #include "proto/result_sinks.h"
 
 namespace mla::proto {
@@ -36,16 +37,16 @@ JournalIndex::JournalIndex(const Batch& batch, std::vector<JournalFile> files,
 }
 
 void JournalIndex::add_file(std::int64_t file, const JournalHeader& header) {
-  JournalReader reader(files_[file].path);
-  const RecordReader& records = reader.records();
-  if (records.header()) check_same_job(records.path(), *records.header(), header, "batch");
-  std::int64_t offset = records.valid_bytes();
-  while (const auto slice = reader.next()) {
-    check_slice(*slice, file);
-    slices_.push_back({slice->request, slice->heads, file, offset});
-    offset = records.valid_bytes();
+  RecordReader reader(files_[file].path);
+  if (reader.header()) check_same_job(reader.path(), *reader.header(), header, "batch");
+  std::int64_t offset = reader.valid_bytes();
+  while (const auto record = reader.next()) {
+    const ResultSlice slice = decode_slice(*record, reader.record_name(offset));
+    check_slice(slice, file);
+    slices_.push_back({slice.request, slice.heads, file, offset});
+    offset = reader.valid_bytes();
   }
-  if (const std::string warning = records.tail_warning(); !warning.empty()) {
+  if (const std::string warning = reader.tail_warning(); !warning.empty()) {
     warnings_.push_back(warning);
   }
 }
@@ -103,17 +104,19 @@ Result JournalIndex::read(std::int64_t request) {
                 .error = {}};
   const std::int64_t row_bytes = batch_.shape.d_v * size_of(batch_.out_dtype);
   for (const Slice& slice : slices) {
-    place(open(slice.file).read_at(slice.offset), row_bytes, result);
+    const RecordReader& reader = open(slice.file);
+    const auto record = reader.read_at(slice.offset);
+    place(decode_slice(record, reader.record_name(slice.offset)), row_bytes, result);
   }
   return result;
 }
 
-const JournalReader& JournalIndex::open(std::int64_t file) {
+const RecordReader& JournalIndex::open(std::int64_t file) {
   const auto found = std::find_if(open_.begin(), open_.end(),
                                   [&](const OpenFile& open) { return open.file == file; });
   if (found != open_.end()) return found->reader;
   if (open_.size() == kMaxOpenFiles) open_.pop_front();
-  open_.push_back({file, JournalReader(files_[file].path)});
+  open_.push_back({file, RecordReader(files_[file].path)});
   return open_.back().reader;
 }
 

@@ -7,8 +7,8 @@
 
 #include "core/batch.h"
 #include "core/result.h"
-#include "proto/journal.h"
 #include "proto/journal_files.h"
+#include "proto/record_log.h"
 
 namespace mla::proto {
 
@@ -41,13 +41,13 @@ class JournalIndex {
   };
   struct OpenFile {
     std::int64_t file = 0;
-    JournalReader reader;
+    RecordReader reader;
   };
 
   void add_file(std::int64_t file, const JournalHeader& header);
   void check_slice(const ResultSlice& slice, std::int64_t file) const;
   std::vector<Slice> slices_of(std::int64_t request) const;
-  const JournalReader& open(std::int64_t file);
+  const RecordReader& open(std::int64_t file);
 
   const Batch& batch_;
   std::vector<JournalFile> files_;

@@ -18,8 +18,8 @@ class JournalSet : public testing::Test {
  protected:
   void write(int run, int rank, const std::vector<ResultSlice>& slices,
              const JournalHeader& header = kJournalHeader) {
-    JournalWriter writer(journal_of(output_, run, rank).path, header);
-    for (const ResultSlice& slice : slices) writer.append(slice);
+    RecordWriter writer(journal_of(output_, run, rank).path, header);
+    for (const ResultSlice& slice : slices) writer.append(encode_slice(slice));
   }
   ResultSlice slice(std::int64_t request, Range heads) const {
     return journaled_slice(batch_, request, heads);

@@ -7,6 +7,7 @@
 #include "core/batch.h"
 #include "core/result.h"
 #include "proto/journal.h"
+#include "proto/record_log.h"
 
 namespace mla::proto {
 
