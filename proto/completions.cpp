@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "proto/json_reader.h"
+#include "proto/text_lines.h"
 
 namespace mla::proto {
 namespace {
@@ -229,30 +230,19 @@ CompletionLine parse_completion(std::string_view text, const CompletionRequest& 
 
 CompletionFile::CompletionFile(const std::filesystem::path& path, CompletionRequest defaults)
     : file_(path), defaults_(std::move(defaults)), is_text_(path.extension() == ".txt") {
-  const std::string_view text = file_.text();
   const std::string name = "requests '" + path.string() + "'";
-  std::int64_t number = 0;
-  for (std::size_t begin = 0; begin < text.size();) {
-    const std::size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string_view line = text.substr(begin, end - begin);
-    ++number;
-    if (line != "" && line != "\r") {
-      if (lines_.size() == kMaxRequests) {
-        throw FormatError(name, "more requests", "at most " + std::to_string(kMaxRequests));
-      }
-      lines_.push_back({static_cast<std::int64_t>(begin), number});
+  TextLines lines(file_.text());
+  while (const auto line = lines.next()) {
+    if (lines_.size() == kMaxRequests) {
+      throw FormatError(name, "more requests", "at most " + std::to_string(kMaxRequests));
     }
-    begin = end + 1;
+    lines_.push_back({*line, lines.number()});
   }
   if (lines_.empty()) throw FormatError(name, "no requests", "at least one line");
 }
 
 CompletionLine CompletionFile::read(std::int64_t index) const {
-  const auto [begin, number] = lines_.at(static_cast<std::size_t>(index));
-  std::string_view line = file_.text().substr(static_cast<std::size_t>(begin));
-  line = line.substr(0, line.find('\n'));
-  if (line.ends_with('\r')) line.remove_suffix(1);
-  const std::string place = "line " + std::to_string(number);
+  const auto [line, number] = lines_.at(static_cast<std::size_t>(index));
   if (is_text_) {
     CompletionLine result{"line-" + std::to_string(number), defaults_};
     auto& request = std::get<CompletionRequest>(result.request);
@@ -262,7 +252,7 @@ CompletionLine CompletionFile::read(std::int64_t index) const {
   }
   CompletionLine result = parse_completion(line, defaults_);
   if (auto* error = std::get_if<RequestError>(&result.request)) {
-    error->message = place + ": " + error->message;
+    error->message = "line " + std::to_string(number) + ": " + error->message;
   }
   return result;
 }

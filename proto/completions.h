@@ -67,7 +67,7 @@ class CompletionFile {
 
  private:
   struct Line {
-    std::int64_t begin;   // byte in the file
+    std::string_view text;
     std::int64_t number;  // from 1
   };
 

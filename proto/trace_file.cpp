@@ -4,50 +4,22 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <optional>
 #include <string>
 #include <string_view>
 
-#include <nlohmann/json.hpp>
-
 #include "core/error.h"
 #include "proto/file_io.h"
+#include "proto/json_reader.h"
+#include "proto/text_lines.h"
 
 namespace mla::proto {
 namespace {
 
-using nlohmann::json;
-
 constexpr std::size_t kMaxFileBytes = std::size_t{1} << 30;
 constexpr std::size_t kMaxEntries = 10'000'000;
+constexpr int kMaxDepth = 4;
 constexpr std::int64_t kMaxTokens = std::int64_t{1} << 40;
 constexpr std::string_view kAzureHeader = "TIMESTAMP,ContextTokens,GeneratedTokens";
-
-/// Walks over the lines of a text; empty ones are skipped.
-class Lines {
- public:
-  Lines(std::string_view text, std::string name) : rest_(text), name_(std::move(name)) {}
-
-  std::optional<std::string_view> next() {
-    while (!rest_.empty()) {
-      const std::size_t end = rest_.find('\n');
-      std::string_view line = rest_.substr(0, end);
-      rest_ = end == std::string_view::npos ? std::string_view() : rest_.substr(end + 1);
-      ++number_;
-      if (line.ends_with('\r')) line.remove_suffix(1);
-      if (!line.empty()) return line;
-    }
-    return std::nullopt;
-  }
-
-  /// "trace 'x.csv': line 7".
-  std::string place() const { return name_ + ": line " + std::to_string(number_); }
-
- private:
-  std::string_view rest_;
-  std::string name_;
-  std::int64_t number_ = 0;
-};
 
 void check_tokens(std::int64_t tokens, const std::string& field) {
   if (tokens < 0 || tokens > kMaxTokens) {
@@ -55,35 +27,23 @@ void check_tokens(std::int64_t tokens, const std::string& field) {
   }
 }
 
-std::int64_t integer_member(const json& entry, const char* key, const std::string& place) {
-  const auto found = entry.find(key);
-  if (found == entry.end() || !found->is_number()) {
-    throw FormatError(place, std::string("no number '") + key + "'", "one");
-  }
-  // Some traces have fractional timestamps.
-  const double value = found->get<double>();
-  if (!(std::abs(value) < 0x1p62)) {
-    throw FormatError(place + ": " + key, found->dump(), "a number below 2^62");
-  }
-  return found->is_number_integer() ? found->get<std::int64_t>()
-                                    : static_cast<std::int64_t>(std::floor(value));
-}
-
 TraceEntry parse_mooncake(std::string_view line, const std::string& place) {
-  const json entry = json::parse(line, nullptr, false);
-  if (!entry.is_object()) throw FormatError(place, "no JSON object", "a JSON object per line");
-  TraceEntry result{.timestamp_ms = integer_member(entry, "timestamp", place),
-                    .input_length = integer_member(entry, "input_length", place),
-                    .output_length = integer_member(entry, "output_length", place),
+  const nlohmann::json parsed = parse_json(line, place, kMaxDepth);
+  const JsonField entry(parsed, place + ": request");
+  // Some traces have fractional timestamps.
+  const auto whole = [&](const char* key) {
+    return static_cast<std::int64_t>(std::floor(entry.at(key).number(-0x1p62, 0x1p62)));
+  };
+  TraceEntry result{.timestamp_ms = whole("timestamp"),
+                    .input_length = whole("input_length"),
+                    .output_length = whole("output_length"),
                     .hash_ids = {}};
-  const auto hash_ids = entry.find("hash_ids");
-  if (hash_ids == entry.end()) return result;
-  if (!hash_ids->is_array()) throw FormatError(place + ": hash_ids", "no array", "an array");
-  for (const json& id : *hash_ids) {
-    if (!id.is_number_integer()) {
-      throw FormatError(place + ": hash_ids", id.dump(), "an array of integers");
-    }
-    result.hash_ids.push_back(id.get<std::int64_t>());
+  const JsonField ids = entry.at("hash_ids");
+  if (ids.is_null()) return result;
+  result.hash_ids.reserve(ids.size());
+  for (const nlohmann::json& id : ids.value()) {
+    // A name for each of millions of elements would take longer than reading them.
+    result.hash_ids.push_back(JsonField(id, ids.name()).integer(INT64_MIN, INT64_MAX));
   }
   return result;
 }
@@ -143,7 +103,8 @@ std::vector<TraceEntry> read_trace(const std::filesystem::path& path) {
   const std::string name = "trace '" + path.string() + "'";
   const std::string_view text = file.text();
   const bool mooncake = is_mooncake(path, text);
-  Lines lines(text, name);
+  TextLines lines(text);
+  const auto place = [&] { return name + ": line " + std::to_string(lines.number()); };
   if (!mooncake) {
     const auto header = lines.next();
     if (header != kAzureHeader) {
@@ -156,10 +117,9 @@ std::vector<TraceEntry> read_trace(const std::filesystem::path& path) {
     if (entries.size() == kMaxEntries) {
       throw FormatError(name, "more entries", "at most " + std::to_string(kMaxEntries));
     }
-    entries.push_back(mooncake ? parse_mooncake(*line, lines.place())
-                               : parse_azure(*line, lines.place()));
-    check_tokens(entries.back().input_length, lines.place() + ": input length");
-    check_tokens(entries.back().output_length, lines.place() + ": output length");
+    entries.push_back(mooncake ? parse_mooncake(*line, place()) : parse_azure(*line, place()));
+    check_tokens(entries.back().input_length, place() + ": input length");
+    check_tokens(entries.back().output_length, place() + ": output length");
   }
   if (entries.empty()) throw FormatError(name, "no entries", "at least one");
   const std::int64_t start = entries.front().timestamp_ms;

@@ -8,9 +8,10 @@
 namespace mla::launch::bench {
 
 const float* Peers::widened(std::int64_t elements) {
-  if (widened_.size() < 4 * elements) {
-    widened_ = HugeMemory();
-    widened_ = HugeMemory(4 * elements);
+  if (widened_elements_ < elements) {
+    widened_ = proto::MappedMemory();
+    widened_ = proto::MappedMemory(4 * elements, "a cache in fp32; see --max-cache");
+    widened_elements_ = elements;
     auto* const to = static_cast<float*>(widened_.data());
     const std::uint16_t* const from = pool_.elements().data();
     const bool bf16 = pool_.dtype() == DType::kBf16;

@@ -28,7 +28,8 @@ class Peers {
   const Pool& pool_;
   std::int64_t max_cache_bytes_;
   bool hot_;
-  HugeMemory widened_;
+  proto::MappedMemory widened_;
+  std::int64_t widened_elements_ = 0;
 };
 
 /// A line that says which libraries this build lacks and how to get them; empty if it has all.

@@ -3,48 +3,18 @@
 #include <algorithm>
 #include <numeric>
 #include <random>
-#include <string>
-#include <utility>
 
-#include <sys/mman.h>
-
-#include "core/error.h"
 #include "core/generator.h"
-#include "core/huge_pages.h"
 #include "core/range.h"
 #include "launch/machine.h"
 
 namespace mla::launch::bench {
 
-HugeMemory::HugeMemory(std::int64_t bytes) : size_(bytes) {
-  void* const memory = mmap(nullptr, static_cast<std::size_t>(bytes), PROT_READ | PROT_WRITE,
-                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) {
-    throw Error(ExitCode::kUsage, "memory: no " + std::to_string(bytes) +
-                                      " bytes for a cache; expected them free: lower --max-cache");
-  }
-  advise_huge_pages(memory, bytes);
-  data_ = memory;
-}
-
-HugeMemory::HugeMemory(HugeMemory&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
-
-HugeMemory& HugeMemory::operator=(HugeMemory&& other) noexcept {
-  std::swap(data_, other.data_);
-  std::swap(size_, other.size_);
-  return *this;
-}
-
-HugeMemory::~HugeMemory() {
-  if (data_ != nullptr) munmap(data_, static_cast<std::size_t>(size_));
-}
-
 void Pool::fill(DType dtype) {
   constexpr std::int64_t kBlock = std::int64_t{1} << 18;
   dtype_ = dtype;
   auto* const data = static_cast<std::uint16_t*>(memory_.data());
-  const std::int64_t size = memory_.size() / 2;
+  const std::int64_t size = bytes_ / 2;
   const std::int64_t blocks = ceil_div(size, kBlock);
 #pragma omp parallel for schedule(static)
   for (std::int64_t block = 0; block < blocks; ++block) {

@@ -7,31 +7,15 @@
 
 #include "core/dtype.h"
 #include "core/kv_view.h"
+#include "proto/file_io.h"
 
 namespace mla::launch::bench {
-
-/// Zeroed memory on huge pages where the system grants them.
-class HugeMemory {
- public:
-  HugeMemory() = default;
-  /// @throws Error if there is not enough.
-  explicit HugeMemory(std::int64_t bytes);
-  HugeMemory(HugeMemory&& other) noexcept;
-  HugeMemory& operator=(HugeMemory&& other) noexcept;
-  ~HugeMemory();
-
-  void* data() const { return data_; }
-  std::int64_t size() const { return size_; }
-
- private:
-  void* data_ = nullptr;
-  std::int64_t size_ = 0;
-};
 
 /// Random cache elements, from which the paged cache of any row length and page size is cut.
 class Pool {
  public:
-  explicit Pool(std::int64_t bytes) : memory_(bytes) {}
+  /// @throws Error if there is not enough memory.
+  explicit Pool(std::int64_t bytes) : memory_(bytes, "a cache; see --max-cache"), bytes_(bytes) {}
 
   /// Generates the contents anew, on all threads.
   void fill(DType dtype);
@@ -39,13 +23,14 @@ class Pool {
   DType dtype() const { return dtype_; }
   std::span<const std::uint16_t> elements() const {
     return {static_cast<const std::uint16_t*>(memory_.data()),
-            static_cast<std::size_t>(memory_.size() / 2)};
+            static_cast<std::size_t>(bytes_ / 2)};
   }
   /// As pages of `page_block_size` rows of `d_qk` elements.
   KvView view(std::int64_t page_block_size, std::int64_t d_qk) const;
 
  private:
-  HugeMemory memory_;
+  proto::MappedMemory memory_;
+  std::int64_t bytes_;
   DType dtype_ = DType::kBf16;
 };
 

@@ -1,6 +1,7 @@
 #include "launch/bench/report.h"
 
-#include <cstddef>
+#include <algorithm>
+#include <iterator>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -10,13 +11,11 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// One property of a row: its name in files, its title and width in tables, and how a table shows
-/// it.
+/// How a table shows one of a row's values: its key, title and width, and its text.
 struct Column {
   const char* key;
   const char* title;
   int width;
-  Json (*value)(const Row&);
   std::string (*text)(const Json&);
 };
 
@@ -51,12 +50,6 @@ std::string flops(const Json& value) {
   return with_prefix(1e9 * value.get<double>(), "");
 }
 
-/// A mean is told from a length.
-Json seqlen(const Row& row) {
-  if (!row.point.varied()) return row.point.context_len;
-  return fmt::format("~{}", row.point.context_len);
-}
-
 std::string percent(const Json& value) {
   return fmt::format("{:.0f}%", 100 * value.get<double>());
 }
@@ -69,42 +62,44 @@ Json optional(const std::optional<double>& value) {
   return value ? Json(*value) : Json(nullptr);
 }
 
-std::string check_text(const Row& row) {
-  return row.check.pass ? "right" : "WRONG: " + kernels::to_string(row.check);
+/// What files hold of a row, in their order.
+Json values_of(const Row& r) {
+  const Point& p = r.point;
+  Json binds;
+  if (r.roofline) binds = r.roofline->compute_binds() ? "flops" : "bytes";
+  return {{"name", r.name},
+          {"dtype", name_of(p.dtype)},
+          {"d_qk", p.shape.d_qk},
+          {"d_v", p.shape.d_v},
+          {"heads", p.heads},
+          {"s_q", p.query_len},
+          {"batch", p.batch},
+          // A mean is told from a length.
+          {"seqlen", p.varied() ? Json(fmt::format("~{}", p.context_len)) : Json(p.context_len)},
+          {"threads", r.on_gpu ? Json() : Json(p.threads)},
+          {"repeats", r.timing.seconds.size()},
+          {"median_s", r.timing.median()},
+          {"min_s", r.timing.min()},
+          {"max_s", r.timing.max()},
+          {"gflops", r.gflops()},
+          {"kv_gbytes", r.kv_gbytes()},
+          {"of_limit", optional(r.of_limit())},
+          {"binds", binds},
+          {"ours_faster", optional(r.speedup)},
+          {"check", r.check.pass ? "right" : "WRONG: " + kernels::to_string(r.check)}};
 }
 
-std::vector<Column> columns(bool compared) {
-  std::vector<Column> list = {
-      {"name", "name", 12, [](const Row& r) { return Json(r.name); }, plain},
-      {"dtype", "dtype", 5, [](const Row& r) { return Json(name_of(r.point.dtype)); }, plain},
-      {"d_qk", "d_qk", 4, [](const Row& r) { return Json(r.point.shape.d_qk); }, plain},
-      {"d_v", "d_v", 4, [](const Row& r) { return Json(r.point.shape.d_v); }, plain},
-      {"heads", "heads", 5, [](const Row& r) { return Json(r.point.heads); }, plain},
-      {"s_q", "s_q", 3, [](const Row& r) { return Json(r.point.query_len); }, plain},
-      {"batch", "batch", 5, [](const Row& r) { return Json(r.point.batch); }, plain},
-      {"seqlen", "seqlen", 7, seqlen, plain},
-      {"threads", "threads", 7,
-       [](const Row& r) { return r.on_gpu ? Json(nullptr) : Json(r.point.threads); }, plain},
-      {"repeats", "repeats", 7, [](const Row& r) { return Json(r.timing.seconds.size()); }, plain},
-      {"median_s", "time", 9, [](const Row& r) { return Json(r.timing.median()); }, seconds},
-      {"min_s", "min", 9, [](const Row& r) { return Json(r.timing.min()); }, seconds},
-      {"max_s", "max", 9, [](const Row& r) { return Json(r.timing.max()); }, seconds},
-      {"gflops", "FLOP/s", 8, [](const Row& r) { return Json(r.gflops()); }, flops},
-      {"kv_gbytes", "KV GB/s", 7, [](const Row& r) { return Json(r.kv_gbytes()); }, gbytes},
-      {"of_limit", "limit", 5, [](const Row& r) { return optional(r.of_limit()); }, percent},
-      {"binds", "by", 5,
-       [](const Row& r) {
-         if (!r.roofline) return Json(nullptr);
-         return Json(r.roofline->compute_binds() ? "flops" : "bytes");
-       },
-       plain}};
-  if (compared) {
-    list.push_back(
-        {"ours_faster", "ours is", 8, [](const Row& r) { return optional(r.speedup); }, times});
-  }
-  list.push_back({"check", "check", 5, [](const Row& r) { return Json(check_text(r)); }, plain});
-  return list;
-}
+constexpr Column kColumns[] = {
+    {"name", "name", 12, plain},         {"dtype", "dtype", 5, plain},
+    {"d_qk", "d_qk", 4, plain},          {"d_v", "d_v", 4, plain},
+    {"heads", "heads", 5, plain},        {"s_q", "s_q", 3, plain},
+    {"batch", "batch", 5, plain},        {"seqlen", "seqlen", 7, plain},
+    {"threads", "threads", 7, plain},    {"repeats", "repeats", 7, plain},
+    {"median_s", "time", 9, seconds},    {"min_s", "min", 9, seconds},
+    {"max_s", "max", 9, seconds},        {"gflops", "FLOP/s", 8, flops},
+    {"kv_gbytes", "KV GB/s", 7, gbytes}, {"of_limit", "limit", 5, percent},
+    {"binds", "by", 5, plain},           {"ours_faster", "ours is", 8, times},
+    {"check", "check", 5, plain}};
 
 std::string limits_lines(const Limits& limits, const char* begin) {
   std::string text;
@@ -148,8 +143,10 @@ class TableReport final : public Report {
     bool rule;            // under the titles
   };
 
-  TableReport(Style style, bool compared, Sink sink)
-      : Report(std::move(sink)), style_(style), columns_(columns(compared)) {}
+  TableReport(Style style, bool compared, Sink sink) : Report(std::move(sink)), style_(style) {
+    std::ranges::copy_if(kColumns, std::back_inserter(columns_),
+                         [&](const Column& column) { return compared || column.text != times; });
+  }
 
   void begin(const Header& header, const Limits& limits) override {
     std::vector<std::string> titles;
@@ -163,9 +160,10 @@ class TableReport final : public Report {
   }
 
   void add(const Row& row) override {
+    const Json values = values_of(row);
     std::vector<std::string> cells;
     for (const Column& column : columns_) {
-      const Json value = column.value(row);
+      const Json& value = values[column.key];
       const std::string text = value.is_null() ? "-" : column.text(value);
       cells.push_back(fmt::format("{:>{}}", text, column.width));
     }
@@ -192,15 +190,14 @@ class CsvReport final : public Report {
 
   void begin(const Header& header, const Limits& limits) override {
     std::vector<std::string> keys;
-    for (const Column& column : columns_) keys.emplace_back(column.key);
+    for (const Column& column : kColumns) keys.emplace_back(column.key);
     write(header_lines(header, "# ") + limits_lines(limits, "# ") +
           fmt::format("{}\n", fmt::join(keys, ",")));
   }
 
   void add(const Row& row) override {
     std::vector<std::string> cells;
-    for (const Column& column : columns_) {
-      const Json value = column.value(row);
+    for (const Json& value : values_of(row)) {
       const std::string text = value.is_null() ? "" : plain(value);
       cells.push_back(text.find(',') == std::string::npos ? text : '"' + text + '"');
     }
@@ -208,9 +205,6 @@ class CsvReport final : public Report {
   }
 
   void end(const std::vector<std::string>& notes) override { write(note_lines(notes, "# ")); }
-
- private:
-  std::vector<Column> columns_ = columns(true);
 };
 
 /// One object, written at the end.
@@ -245,8 +239,7 @@ class JsonReport final : public Report {
   }
 
   void add(const Row& row) override {
-    Json& object = json_["rows"].emplace_back(Json::object());
-    for (const Column& column : columns_) object[column.key] = column.value(row);
+    Json& object = json_["rows"].emplace_back(values_of(row));
     object["page"] = row.point.page_block_size;
     object["chunk"] = row.point.chunk_tokens;
     if (row.point.varied()) object["seqlens"] = row.point.context_lens;
@@ -260,7 +253,6 @@ class JsonReport final : public Report {
 
  private:
   Json json_;
-  std::vector<Column> columns_ = columns(true);
 };
 
 }  // namespace

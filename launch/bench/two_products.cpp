@@ -27,8 +27,8 @@ TwoProducts::TwoProducts(const Workload& workload, const Pool& pool, std::int64_
       lanes_(workload.point.batch >= workload.point.threads ? workload.point.threads : 1),
       stride_(round_up(workload.point.context_len, kLanes)),
       slots_(cache_elements / (workload.point.tokens() * workload.point.shape.d_qk)),
-      scores_(lanes_ * workload.point.rows() * stride_ * 4),
-      weights_(lanes_ * workload.point.rows() * stride_ * 2),
+      scores_(lanes_ * workload.point.rows() * stride_ * 4, "scores"),
+      weights_(lanes_ * workload.point.rows() * stride_ * 2, "weights"),
       out_(workload.point.batch * workload.point.rows() * workload.point.shape.d_v),
       lse_(workload.point.batch * workload.point.rows()),
       sums_(lse_.size()) {}

@@ -62,8 +62,8 @@ class TwoProducts : public Contender {
   std::int64_t stride_;
   std::int64_t slots_;  // places in the pool for a batch
   std::int64_t slot_ = 0;
-  HugeMemory scores_;              // [lanes, rows, stride] floats
-  HugeMemory weights_;             // [lanes, rows, stride] bf16, if wanted
+  proto::MappedMemory scores_;     // [lanes, rows, stride] floats
+  proto::MappedMemory weights_;    // [lanes, rows, stride] bf16, if wanted
   std::vector<float> out_;         // [batch, rows, d_v]
   std::vector<float> lse_, sums_;  // [batch, rows]
 };

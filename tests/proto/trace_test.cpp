@@ -49,7 +49,7 @@ TEST(TraceFile, ReadsAzure) {
 TEST(TraceFile, NamesTheLineThatIsWrong) {
   const std::string good = "{\"timestamp\":1,\"input_length\":1,\"output_length\":1}\n";
   EXPECT_THAT(error_of([&] { parse("t.jsonl", good + "\n{\"timestamp\":1}"); }),
-              HasSubstr("t.jsonl': line 3: no number 'input_length'"));
+              HasSubstr("t.jsonl': line 3: request.input_length: missing; expected a number"));
   EXPECT_THAT(error_of([&] { parse("t.jsonl", good + "nonsense"); }), HasSubstr("line 2"));
   EXPECT_THAT(error_of([] {
                 parse("t.jsonl", "{\"timestamp\":1,\"input_length\":-1,\"output_length\":1}");
