@@ -18,13 +18,13 @@ struct RankView {
 };
 
 struct NodeUse {
-  int is_first_rank;  // one rank of each node speaks for it
-  int threads;
-  int cores;
-  int numa_nodes;
-  int knows_cores;
-  int crowded_rank_threads;  // of the rank with the fewest cores for its threads
-  int crowded_rank_cores;
+  int is_first_rank = 0;  // one rank of each node speaks for it
+  int threads = 0;
+  int cores = 0;
+  int numa_nodes = 0;
+  int knows_cores = 0;
+  int crowded_rank_threads = 0;  // of the rank with the fewest cores for its threads
+  int crowded_rank_cores = 0;
 };
 
 template <std::size_t kBits>
@@ -52,12 +52,7 @@ std::vector<RankUse> ranks_of_node(const dist::Communicator& node, int threads) 
 
 NodeUse survey_node(const dist::Communicator& node, int threads) {
   NodeUse use{.is_first_rank = node.rank() == 0 ? 1 : 0,
-              .threads = 0,
-              .cores = 0,
-              .numa_nodes = 0,
-              .knows_cores = this_topology().knows_cores ? 1 : 0,
-              .crowded_rank_threads = 0,
-              .crowded_rank_cores = 0};
+              .knows_cores = this_topology().knows_cores ? 1 : 0};
   RankView any_rank{};
   for (const RankView& rank : node.all_gather(this_rank(threads))) {
     any_rank.use.cores |= rank.use.cores;

@@ -50,8 +50,10 @@ void plan_model(const PlanModelOptions& options) {
   fmt::print("model    {}: {} layers, {} heads, hidden {}, cache rows of {} {}\n", config.family,
              config.num_layers, config.attention.num_heads, config.hidden_size,
              cache_width(config.attention), name_of(limits.kv_dtype));
-  fmt::print("plan     {} ranks of {}, {} requests of {} tokens\n", options.ranks,
-             bytes_text(rank_bytes), options.requests, options.context);
+  fmt::print("plan     {} ranks of {}{}, {} requests of {} tokens\n", options.ranks,
+             bytes_text(rank_bytes),
+             options.rank_gib > 0 ? "" : " (what this machine has; see --rank-gib)",
+             options.requests, options.context);
   fmt::print("         memory of the largest rank, then what it reads and receives in a step\n");
   print_costs(costs);
   if (options.sharding == "auto") {

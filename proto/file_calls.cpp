@@ -1,67 +1,71 @@
 #include "proto/file_calls.h"
 
+#include <cerrno>
 #include <cstdio>
 #include <utility>
 
 #include <fcntl.h>
 #include <unistd.h>
 
-namespace mla::proto {
+namespace mla::proto::file_calls {
 namespace {
 
-FileCalls& system_calls() {
-  static FileCalls calls;
-  return calls;
+Fault& injected() {
+  static Fault fault;
+  return fault;
 }
 
-FileCalls*& current_calls() {
-  static FileCalls* calls = &system_calls();
-  return calls;
+bool fails(const char* call, std::size_t& bytes) {
+  const int os_error = injected() ? injected()(call, bytes) : 0;
+  if (os_error != 0) errno = os_error;
+  return os_error != 0;
+}
+
+bool fails(const char* call) {
+  std::size_t none = 0;
+  return fails(call, none);
 }
 
 }  // namespace
 
-int FileCalls::open(const char* path, int flags, mode_t mode) {
-  return ::open(path, flags, mode);
+int open(const char* path, int flags, mode_t mode) {
+  return fails("open") ? -1 : ::open(path, flags, mode);
 }
 
-ssize_t FileCalls::pread(int fd, void* bytes, std::size_t count, off_t offset) {
-  return ::pread(fd, bytes, count, offset);
+ssize_t pread(int fd, void* bytes, std::size_t count, off_t offset) {
+  return fails("pread", count) ? -1 : ::pread(fd, bytes, count, offset);
 }
 
-ssize_t FileCalls::write(int fd, const void* bytes, std::size_t count) {
-  return ::write(fd, bytes, count);
+ssize_t write(int fd, const void* bytes, std::size_t count) {
+  return fails("write", count) ? -1 : ::write(fd, bytes, count);
 }
 
-int FileCalls::ftruncate(int fd, off_t size) {
-  return ::ftruncate(fd, size);
+int ftruncate(int fd, off_t size) {
+  return fails("ftruncate") ? -1 : ::ftruncate(fd, size);
 }
 
-int FileCalls::fdatasync(int fd) {
-  return ::fdatasync(fd);
+int fdatasync(int fd) {
+  return fails("fdatasync") ? -1 : ::fdatasync(fd);
 }
 
-int FileCalls::fsync(int fd) {
-  return ::fsync(fd);
+int fsync(int fd) {
+  return fails("fsync") ? -1 : ::fsync(fd);
 }
 
-int FileCalls::rename(const char* from, const char* to) {
-  return ::rename(from, to);
+int rename(const char* from, const char* to) {
+  return fails("rename") ? -1 : ::rename(from, to);
 }
 
-int FileCalls::unlink(const char* path) {
-  return ::unlink(path);
+int unlink(const char* path) {
+  return fails("unlink") ? -1 : ::unlink(path);
 }
 
-FileCalls& file_calls() {
-  return *current_calls();
+InjectedFault::InjectedFault(Fault fault) {
+  injected() = std::move(fault);
 }
 
-ReplacedFileCalls::ReplacedFileCalls(FileCalls& calls)
-    : usual_(std::exchange(current_calls(), &calls)) {}
-
-ReplacedFileCalls::~ReplacedFileCalls() {
-  current_calls() = usual_;
+InjectedFault::~InjectedFault() {
+  injected() = nullptr;
 }
 
-}  // namespace mla::proto
+}  // namespace mla::proto::file_calls

@@ -48,7 +48,7 @@ void FileDescriptor::close() {
 
 void write_all(int fd, std::span<const std::byte> bytes, const std::filesystem::path& path) {
   while (!bytes.empty()) {
-    const ssize_t written = file_calls().write(fd, bytes.data(), bytes.size());
+    const ssize_t written = file_calls::write(fd, bytes.data(), bytes.size());
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) throw IoError("write", path.string(), errno);
     bytes = bytes.subspan(static_cast<std::size_t>(written));
@@ -58,7 +58,7 @@ void write_all(int fd, std::span<const std::byte> bytes, const std::filesystem::
 void read_all(int fd, std::int64_t offset, std::span<std::byte> to,
               const std::filesystem::path& path) {
   while (!to.empty()) {
-    const ssize_t count = file_calls().pread(fd, to.data(), to.size(), offset);
+    const ssize_t count = file_calls::pread(fd, to.data(), to.size(), offset);
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) throw IoError("read", path.string(), count < 0 ? errno : ENODATA);
     to = to.subspan(static_cast<std::size_t>(count));
@@ -73,16 +73,16 @@ std::filesystem::path folder_of(const std::filesystem::path& path) {
 
 void sync_folder_of(const std::filesystem::path& path) {
   const std::filesystem::path folder = folder_of(path);
-  const FileDescriptor fd(file_calls().open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0));
+  const FileDescriptor fd(file_calls::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (fd.get() < 0) throw IoError("open folder", folder.string(), errno);
   // Some file systems cannot sync folders and say EINVAL; there is nothing more to do then.
-  if (file_calls().fsync(fd.get()) != 0 && errno != EINVAL) {
+  if (file_calls::fsync(fd.get()) != 0 && errno != EINVAL) {
     throw IoError("sync folder", folder.string(), errno);
   }
 }
 
 void remove_file(const std::filesystem::path& path) {
-  if (file_calls().unlink(path.c_str()) != 0 && errno != ENOENT) {
+  if (file_calls::unlink(path.c_str()) != 0 && errno != ENOENT) {
     throw IoError("remove", path.string(), errno);
   }
 }
@@ -104,7 +104,7 @@ void check_output_path(const std::filesystem::path& path) {
 }
 
 MappedFile::MappedFile(const std::filesystem::path& path, std::size_t max_bytes)
-    : path_(path), file_(file_calls().open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0)) {
+    : path_(path), file_(file_calls::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
   if (file_.get() < 0) throw_unreadable(path, reason(errno));
   struct stat status {};
   if (::fstat(file_.get(), &status) != 0) throw_unreadable(path, reason(errno));
@@ -180,12 +180,12 @@ AtomicFile::AtomicFile(const std::filesystem::path& path)
     : path_(path), temporary_(path.string() + ".tmp" + std::to_string(::getpid())) {
   check_output_path(path);
   file_ = FileDescriptor(
-      file_calls().open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+      file_calls::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
   if (file_.get() < 0) throw IoError("create", path_.string(), errno);
 }
 
 AtomicFile::~AtomicFile() {
-  if (file_.get() >= 0) file_calls().unlink(temporary_.c_str());
+  if (file_.get() >= 0) file_calls::unlink(temporary_.c_str());
 }
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
@@ -208,8 +208,8 @@ void AtomicFile::flush() {
 
 void AtomicFile::commit() {
   flush();
-  if (file_calls().fsync(file_.get()) != 0) throw IoError("sync", temporary_.string(), errno);
-  if (file_calls().rename(temporary_.c_str(), path_.c_str()) != 0) {
+  if (file_calls::fsync(file_.get()) != 0) throw IoError("sync", temporary_.string(), errno);
+  if (file_calls::rename(temporary_.c_str(), path_.c_str()) != 0) {
     throw IoError("rename to", path_.string(), errno);
   }
   file_.close();

@@ -101,7 +101,7 @@ void check_same_job(const std::filesystem::path& path, const JournalHeader& foun
 }
 
 RecordReader::RecordReader(const std::filesystem::path& path)
-    : path_(path), file_(file_calls().open(path.c_str(), O_RDONLY | O_CLOEXEC, 0)) {
+    : path_(path), file_(file_calls::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
   struct stat status {};
   if (file_.get() < 0 || ::fstat(file_.get(), &status) != 0) {
     throw IoError("open", path.string(), errno);
@@ -169,15 +169,15 @@ std::vector<std::byte> RecordReader::read_at(std::int64_t offset) const {
 
 RecordWriter::RecordWriter(const std::filesystem::path& path, const JournalHeader& header)
     : path_(path),
-      file_(file_calls().open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC,
-                              0666)) {
+      file_(file_calls::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC,
+                             0666)) {
   if (file_.get() < 0) throw IoError("create", path.string(), errno);
   try {
     append_bytes(encode_header(header));
     sync();
     sync_folder_of(path);
   } catch (const IoError&) {
-    file_calls().unlink(path.c_str());
+    file_calls::unlink(path.c_str());
     throw;
   }
 }
@@ -196,14 +196,14 @@ void RecordWriter::append_bytes(Bytes bytes) {
     write_all(file_.get(), bytes, path_);
   } catch (const IoError&) {
     // A later record must not follow half of this one. If this fails too, readers will tell.
-    [[maybe_unused]] const int ignored = file_calls().ftruncate(file_.get(), end_);
+    [[maybe_unused]] const int ignored = file_calls::ftruncate(file_.get(), end_);
     throw;
   }
   end_ += static_cast<std::int64_t>(bytes.size());
 }
 
 void RecordWriter::sync() {
-  if (file_calls().fdatasync(file_.get()) != 0) throw IoError("sync", path_.string(), errno);
+  if (file_calls::fdatasync(file_.get()) != 0) throw IoError("sync", path_.string(), errno);
   synced_ = end_;
   synced_at_ = std::chrono::steady_clock::now();
 }

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "core/build_info.h"
+#include "core/median.h"
 #include "dist/model/model.h"
 #include "dist/stopwatch.h"
 #include "launch/affinity.h"
@@ -181,8 +182,7 @@ ExitCode run_model_bench(const dist::Communicator& comm, const ModelBenchOptions
       const dist::PartWork parts[] = {part(&dist::ModelWork::attention),
                                       part(&dist::ModelWork::mlp), part(&dist::ModelWork::experts),
                                       part(&dist::ModelWork::head)};
-      std::nth_element(times.begin(), times.begin() + std::ssize(times) / 2, times.end());
-      dist::PartWork step{.seconds = times[times.size() / 2]};
+      dist::PartWork step{.seconds = median(times)};
       for (const dist::PartWork& work : parts) step.bytes += work.bytes;
       print(
           fmt::format("\n{} request(s) of {} tokens: {:.1f} tokens/s; prompts {:.0f} tokens/s\n"

@@ -24,46 +24,23 @@ struct Fault {
   int os_error = 0;  ///< 0: reads and writes do half of their work
 };
 
-/// The system's calls, counted; some of them fail.
-class FaultyCalls final : public FileCalls {
+/// Counts the calls on files, of which some fail.
+class FaultyCalls {
  public:
-  explicit FaultyCalls(Fault fault) : fault_(fault) {}
+  explicit FaultyCalls(const Fault& fault)
+      : injected_([this, fault](const char* call, std::size_t& bytes) {
+          const auto number = static_cast<int>(names_.size());
+          names_.emplace_back(call);
+          if (fault.at == kNone || number < fault.at) return 0;
+          if (number > fault.at && !fault.sticky) return 0;
+          if (fault.os_error == 0) bytes = (bytes + 1) / 2;
+          return fault.os_error;
+        }) {}
   const std::vector<std::string>& names() const { return names_; }
 
-  int open(const char* path, int flags, mode_t mode) override {
-    return fails("open") ? -1 : FileCalls::open(path, flags, mode);
-  }
-  ssize_t pread(int fd, void* bytes, std::size_t count, off_t offset) override {
-    return fails("pread") ? -1 : FileCalls::pread(fd, bytes, part_of(count), offset);
-  }
-  ssize_t write(int fd, const void* bytes, std::size_t count) override {
-    return fails("write") ? -1 : FileCalls::write(fd, bytes, part_of(count));
-  }
-  int ftruncate(int fd, off_t size) override {
-    return fails("ftruncate") ? -1 : FileCalls::ftruncate(fd, size);
-  }
-  int fdatasync(int fd) override { return fails("fdatasync") ? -1 : FileCalls::fdatasync(fd); }
-  int fsync(int fd) override { return fails("fsync") ? -1 : FileCalls::fsync(fd); }
-  int rename(const char* from, const char* to) override {
-    return fails("rename") ? -1 : FileCalls::rename(from, to);
-  }
-  int unlink(const char* path) override { return fails("unlink") ? -1 : FileCalls::unlink(path); }
-
  private:
-  bool is_hit() const {
-    const auto last = static_cast<int>(names_.size()) - 1;
-    return fault_.at != kNone && (fault_.sticky ? last >= fault_.at : last == fault_.at);
-  }
-  bool fails(const char* name) {
-    names_.emplace_back(name);
-    if (!is_hit() || fault_.os_error == 0) return false;
-    errno = fault_.os_error;
-    return true;
-  }
-  std::size_t part_of(std::size_t count) const { return is_hit() ? (count + 1) / 2 : count; }
-
-  Fault fault_;
   std::vector<std::string> names_;
+  file_calls::InjectedFault injected_;
 };
 
 class FileFaults : public testing::TestWithParam<const char*> {
@@ -98,7 +75,6 @@ class FileFaults : public testing::TestWithParam<const char*> {
     durable_ = 0;
     is_written_ = false;
     FaultyCalls faulty(fault);
-    const ReplacedFileCalls replaced(faulty);
     std::string error;
     try {
       run(output);
@@ -157,7 +133,6 @@ TEST_P(FileFaults, HitARecordThatIsTakenBack) {
   journal.append(encode_slice(journaled_slice(batch_, 0, {0, 4})));
   for (const bool sticky : {false, true}) {
     FaultyCalls faulty({0, sticky, ENOSPC});
-    const ReplacedFileCalls replaced(faulty);
     EXPECT_THROW(journal.append(encode_slice(journaled_slice(batch_, 1, {0, 4}))), IoError);
     EXPECT_THAT(faulty.names(), testing::ElementsAre("write", "ftruncate"));
   }

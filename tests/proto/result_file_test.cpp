@@ -7,6 +7,7 @@
 
 #include "proto/file_io.h"
 #include "proto/safetensors.h"
+#include "tests/proto/results.h"
 #include "tests/support/temp_dir.h"
 
 namespace mla::proto {
@@ -15,29 +16,11 @@ namespace {
 using testing::HasSubstr;
 
 Batch batch_of(int requests) {
-  Batch batch;
-  batch.shape = {.h_q = 3, .h_kv = 1, .d_qk = 24, .d_v = 16};
-  for (int i = 0; i < requests; ++i) {
-    batch.requests.push_back({.custom_id = "id/" + std::to_string(i),
-                              .query_len = i + 1,
-                              .context_len = 8,
-                              .block_table = {},
-                              .q = {}});
-  }
-  return batch;
+  return journaled_batch(requests, "id/");
 }
 
 Result result_of(const Batch& batch, std::int64_t i) {
-  const Request& request = batch.requests[i];
-  const std::int64_t rows = request.query_len * batch.shape.h_q;
-  Result result{.custom_id = request.custom_id,
-                .query_len = request.query_len,
-                .h_q = batch.shape.h_q,
-                .d_v = batch.shape.d_v,
-                .out_dtype = batch.out_dtype,
-                .out = std::vector<std::byte>(rows * batch.shape.d_v * 2, std::byte{0x3f}),
-                .lse = std::vector<float>(rows, 0.25F * static_cast<float>(i)),
-                .error = {}};
+  Result result = journaled_result(batch, i);
   result.lse[0] = std::numeric_limits<float>::infinity();
   return result;
 }

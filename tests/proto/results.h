@@ -13,12 +13,12 @@ namespace mla::proto {
 
 inline const JournalHeader kJournalHeader{.input_hash = 11, .settings = "backend: a, combine: b"};
 
-/// Requests "0", "1" ... of one or two query tokens, 4 heads and 16 values.
-inline Batch journaled_batch(int requests) {
+/// Requests "0", "1" ... (after `prefix`) of one or two query tokens, 4 heads and 16 values.
+inline Batch journaled_batch(int requests, const std::string& prefix = "") {
   Batch batch;
   batch.shape = {.h_q = 4, .h_kv = 1, .d_qk = 24, .d_v = 16};
   for (int i = 0; i < requests; ++i) {
-    batch.requests.push_back({.custom_id = std::to_string(i),
+    batch.requests.push_back({.custom_id = prefix + std::to_string(i),
                               .query_len = i % 2 + 1,
                               .context_len = 8,
                               .block_table = {},
