@@ -12,8 +12,8 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kMaxFileBytes = 1 << 26;
-constexpr int kMaxDepth = 8;
+constexpr std::size_t kMaxTemplateBytes = 1 << 26;
+constexpr int kTemplateDepth = 8;
 constexpr std::string_view kUser = "<｜User｜>";
 constexpr std::string_view kAssistant = "<｜Assistant｜>";
 constexpr std::string_view kEndOfThought = "</think>";
@@ -128,12 +128,12 @@ std::string ChatTemplate::render_v3(std::span<const ChatMessage> messages) const
 ChatTemplate read_chat_template(const std::filesystem::path& folder) {
   json config = json::object();
   if (const auto path = folder / "tokenizer_config.json"; std::filesystem::exists(path)) {
-    config = parse_json_file(path, kMaxFileBytes, kMaxDepth);
+    config = parse_json_file(path, kMaxTemplateBytes, kTemplateDepth);
   }
   const JsonField fields(config, "tokenizer_config.json");
   const auto path = folder / "chat_template.jinja";
   const std::string jinja = std::filesystem::exists(path)
-                                ? std::string(MappedFile(path, kMaxFileBytes).text())
+                                ? std::string(MappedFile(path, kMaxTemplateBytes).text())
                                 : text_of_template(fields.at("chat_template"));
   if (jinja.empty()) throw Unsupported("chat_template", "the model has none", kForms);
   return {jinja, text_of_token(fields.at("bos_token")), text_of_token(fields.at("eos_token"))};

@@ -10,7 +10,7 @@ namespace mla::proto {
 namespace {
 
 // Members stay in OpenAI's order.
-using json = nlohmann::ordered_json;
+using Json = nlohmann::ordered_json;
 
 std::string_view reason_name(FinishReason reason) {
   return reason == FinishReason::kStop ? "stop" : "length";
@@ -22,30 +22,30 @@ std::string text_of(const std::string& bytes) {
   return text + stream.finish();
 }
 
-json byte_list(const std::string& bytes) {
-  json list = json::array();
+Json byte_list(const std::string& bytes) {
+  Json list = Json::array();
   for (const char byte : bytes) list.push_back(static_cast<unsigned char>(byte));
   return list;
 }
 
 /// A float's shortest digits, not those of the double that it becomes.
-json number(float value) {
+Json number(float value) {
   char digits[32];
   std::snprintf(digits, sizeof digits, "%.9g", static_cast<double>(value));
-  return json::parse(digits, nullptr, false);
+  return Json::parse(digits, nullptr, false);
 }
 
 /// {"tokens", "token_logprobs", "top_logprobs", "text_offset"}, an array each.
-json completion_logprobs(const std::vector<ReportedToken>& tokens) {
-  json result{{"tokens", json::array()},
-              {"token_logprobs", json::array()},
-              {"top_logprobs", json::array()},
-              {"text_offset", json::array()}};
+Json completion_logprobs(const std::vector<ReportedToken>& tokens) {
+  Json result{{"tokens", Json::array()},
+              {"token_logprobs", Json::array()},
+              {"top_logprobs", Json::array()},
+              {"text_offset", Json::array()}};
   std::size_t offset = 0;
   for (const ReportedToken& token : tokens) {
     result["tokens"].push_back(text_of(token.bytes));
     result["token_logprobs"].push_back(number(token.logprob));
-    json top = json::object();
+    Json top = Json::object();
     for (const auto& other : token.top) top.emplace(text_of(other.bytes), number(other.logprob));
     result["top_logprobs"].push_back(std::move(top));
     result["text_offset"].push_back(offset);
@@ -54,15 +54,15 @@ json completion_logprobs(const std::vector<ReportedToken>& tokens) {
   return result;
 }
 
-json chat_logprobs(const std::vector<ReportedToken>& tokens) {
+Json chat_logprobs(const std::vector<ReportedToken>& tokens) {
   const auto entry = [](const std::string& bytes, float logprob) {
-    return json{
+    return Json{
         {"token", text_of(bytes)}, {"logprob", number(logprob)}, {"bytes", byte_list(bytes)}};
   };
-  json content = json::array();
+  Json content = Json::array();
   for (const ReportedToken& token : tokens) {
-    json item = entry(token.bytes, token.logprob);
-    item["top_logprobs"] = json::array();
+    Json item = entry(token.bytes, token.logprob);
+    item["top_logprobs"] = Json::array();
     for (const auto& other : token.top) {
       item["top_logprobs"].push_back(entry(other.bytes, other.logprob));
     }
@@ -71,9 +71,9 @@ json chat_logprobs(const std::vector<ReportedToken>& tokens) {
   return {{"content", std::move(content)}};
 }
 
-json make_choice(Endpoint endpoint, const Completion& completion) {
-  json choice{{"index", 0}};
-  json logprobs;
+Json make_choice(Endpoint endpoint, const Completion& completion) {
+  Json choice{{"index", 0}};
+  Json logprobs;
   if (endpoint == Endpoint::kChat) {
     choice["message"] = {{"role", "assistant"}, {"content", completion.text}};
     if (completion.logprobs) logprobs = chat_logprobs(*completion.logprobs);
@@ -87,14 +87,14 @@ json make_choice(Endpoint endpoint, const Completion& completion) {
   return choice;
 }
 
-std::string line_of(std::int64_t index, std::string_view custom_id, int status, json body) {
+std::string line_of(std::int64_t index, std::string_view custom_id, int status, Json body) {
   const std::string number = std::to_string(index);
-  json line{{"id", "batch_req_" + number}};
-  line["custom_id"] = custom_id.empty() ? json() : json(custom_id);
+  Json line{{"id", "batch_req_" + number}};
+  line["custom_id"] = custom_id.empty() ? Json() : Json(custom_id);
   line["response"] = {
       {"status_code", status}, {"request_id", "req_" + number}, {"body", std::move(body)}};
   line["error"] = nullptr;
-  return line.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
+  return line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace
@@ -104,11 +104,11 @@ std::string completion_line(const CompletionJob& job, std::int64_t index,
                             const Completion& completion) {
   const bool chat = endpoint == Endpoint::kChat;
   const auto tokens = static_cast<std::int64_t>(completion.token_ids.size());
-  json body{{"id", (chat ? "chatcmpl-" : "cmpl-") + std::to_string(index)},
+  Json body{{"id", (chat ? "chatcmpl-" : "cmpl-") + std::to_string(index)},
             {"object", chat ? "chat.completion" : "text_completion"},
             {"created", job.created},
             {"model", job.model}};
-  body["choices"] = json::array({make_choice(endpoint, completion)});
+  body["choices"] = Json::array({make_choice(endpoint, completion)});
   body["usage"] = {{"prompt_tokens", completion.prompt_tokens},
                    {"completion_tokens", tokens},
                    {"total_tokens", completion.prompt_tokens + tokens}};
@@ -116,7 +116,7 @@ std::string completion_line(const CompletionJob& job, std::int64_t index,
 }
 
 std::string error_line(std::int64_t index, std::string_view custom_id, const RequestError& error) {
-  json body;
+  Json body;
   body["error"] = {{"message", error.message},
                    {"type", error.status < 500 ? "invalid_request_error" : "server_error"},
                    {"param", nullptr},

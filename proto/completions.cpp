@@ -15,7 +15,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kMaxDepth = 16;
+constexpr int kRequestDepth = 16;
 constexpr std::int64_t kMaxTokens = std::int64_t{1} << 40;
 constexpr std::int64_t kMaxTopLogprobs = 20;
 constexpr std::size_t kMaxStops = 64;
@@ -213,7 +213,7 @@ CompletionLine parse_completion(std::string_view text, const CompletionRequest& 
       throw FormatError("request", std::to_string(text.size()) + " bytes",
                         "at most " + std::to_string(kMaxLineBytes));
     }
-    const json parsed = parse_json(text, "request", kMaxDepth);
+    const json parsed = parse_json(text, "request", kRequestDepth);
     const JsonField line(parsed, "");
     if (!parsed.is_object()) JsonField(parsed, "request").expected("an object");
     const std::string& custom_id = line.at("custom_id").string();
@@ -233,8 +233,8 @@ CompletionFile::CompletionFile(const std::filesystem::path& path, CompletionRequ
   const std::string name = "requests '" + path.string() + "'";
   TextLines lines(file_.text());
   while (const auto line = lines.next()) {
-    if (lines_.size() == kMaxRequests) {
-      throw FormatError(name, "more requests", "at most " + std::to_string(kMaxRequests));
+    if (lines_.size() == kMaxCompletions) {
+      throw FormatError(name, "more requests", "at most " + std::to_string(kMaxCompletions));
     }
     lines_.push_back({*line, lines.number()});
   }

@@ -48,7 +48,7 @@ struct CompletionLine {
 
 /// Largest line, and most lines, of a file of requests.
 inline constexpr std::size_t kMaxLineBytes = std::size_t{1} << 26;
-inline constexpr std::size_t kMaxRequests = 10'000'000;
+inline constexpr std::size_t kMaxCompletions = 10'000'000;
 
 /// A file of requests, read line by line: only where the lines begin is kept in memory.
 ///   .txt    each line is a prompt, all else as in `defaults`; custom_id is "line-N", N from 1

@@ -15,20 +15,20 @@
 namespace mla::proto {
 namespace {
 
-constexpr std::size_t kMaxFileBytes = std::size_t{1} << 30;
+constexpr std::size_t kMaxTraceBytes = std::size_t{1} << 30;
 constexpr std::size_t kMaxEntries = 10'000'000;
-constexpr int kMaxDepth = 4;
-constexpr std::int64_t kMaxTokens = std::int64_t{1} << 40;
+constexpr int kTraceDepth = 4;
+constexpr std::int64_t kMaxTraceTokens = std::int64_t{1} << 40;
 constexpr std::string_view kAzureHeader = "TIMESTAMP,ContextTokens,GeneratedTokens";
 
 void check_tokens(std::int64_t tokens, const std::string& field) {
-  if (tokens < 0 || tokens > kMaxTokens) {
+  if (tokens < 0 || tokens > kMaxTraceTokens) {
     throw FormatError(field, std::to_string(tokens), "0 to 2^40 tokens");
   }
 }
 
 TraceEntry parse_mooncake(std::string_view line, const std::string& place) {
-  const nlohmann::json parsed = parse_json(line, place, kMaxDepth);
+  const nlohmann::json parsed = parse_json(line, place, kTraceDepth);
   const JsonField entry(parsed, place + ": request");
   // Some traces have fractional timestamps.
   const auto whole = [&](const char* key) {
@@ -99,7 +99,7 @@ bool is_mooncake(const std::filesystem::path& path, std::string_view text) {
 }  // namespace
 
 std::vector<TraceEntry> read_trace(const std::filesystem::path& path) {
-  const MappedFile file(path, kMaxFileBytes);
+  const MappedFile file(path, kMaxTraceBytes);
   const std::string name = "trace '" + path.string() + "'";
   const std::string_view text = file.text();
   const bool mooncake = is_mooncake(path, text);
