@@ -27,21 +27,15 @@ void check_prompt(std::string_view text) {
 }  // namespace
 
 Tokenizer::Tokenizer(TokenizerSpec spec)
-    : normalizer_(std::move(spec.normalizer)),
-      raw_added_(added_tokens(spec.added, false)),
-      normalized_added_(added_tokens(spec.added, true)),
-      pre_tokenizer_(spec.splits),
-      bpe_(std::move(spec.bpe)),
-      tokens_(std::move(spec.tokens)),
-      prefix_(std::move(spec.prefix)),
-      suffix_(std::move(spec.suffix)),
-      strip_first_space_(spec.strip_first_space),
-      bos_id_(spec.bos_id),
-      eos_id_(spec.eos_id) {}
+    : spec_(std::move(spec)),
+      raw_added_(added_tokens(false)),
+      normalized_added_(added_tokens(true)),
+      pre_tokenizer_(spec_.splits),
+      bpe_(std::move(spec_.bpe)) {}
 
-AddedTokens Tokenizer::added_tokens(const std::vector<AddedToken>& all, bool in_normalized) const {
+AddedTokens Tokenizer::added_tokens(bool in_normalized) const {
   std::vector<AddedToken> tokens;
-  std::ranges::copy_if(all, std::back_inserter(tokens),
+  std::ranges::copy_if(spec_.added, std::back_inserter(tokens),
                        [&](const AddedToken& token) { return token.normalized == in_normalized; });
   if (in_normalized) {
     for (AddedToken& token : tokens) token.content = normalized(token.content);
@@ -51,7 +45,7 @@ AddedTokens Tokenizer::added_tokens(const std::vector<AddedToken>& all, bool in_
 
 std::string Tokenizer::normalized(std::string_view text) const {
   std::string result(text);
-  for (const auto& [from, to] : normalizer_) {
+  for (const auto& [from, to] : spec_.normalizer) {
     result = from.empty() ? to + result : replace_all(result, from, to);
   }
   return result;
@@ -60,7 +54,7 @@ std::string Tokenizer::normalized(std::string_view text) const {
 std::vector<std::int32_t> Tokenizer::encode(std::string_view text, AddSpecial add_special) const {
   check_prompt(text);
   std::vector<std::int32_t> ids;
-  if (add_special == AddSpecial::kYes) ids = prefix_;
+  if (add_special == AddSpecial::kYes) ids = spec_.prefix;
   Bpe::Scratch scratch;
   const auto take_token = [&](std::int32_t id) { ids.push_back(id); };
   raw_added_.split(
@@ -71,7 +65,9 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, AddSpecial ad
             take_token);
       },
       take_token);
-  if (add_special == AddSpecial::kYes) ids.insert(ids.end(), suffix_.begin(), suffix_.end());
+  if (add_special == AddSpecial::kYes) {
+    ids.insert(ids.end(), spec_.suffix.begin(), spec_.suffix.end());
+  }
   return ids;
 }
 
@@ -81,11 +77,11 @@ void Tokenizer::encode_text(std::string_view text, Bpe::Scratch& scratch,
 }
 
 std::string_view Tokenizer::token_bytes(std::int32_t id) const {
-  return id >= 0 && id < size() ? std::string_view(tokens_[id].bytes) : std::string_view();
+  return id >= 0 && id < size() ? std::string_view(spec_.tokens[id].bytes) : std::string_view();
 }
 
 bool Tokenizer::is_special(std::int32_t id) const {
-  return id >= 0 && id < size() && tokens_[id].special;
+  return id >= 0 && id < size() && spec_.tokens[id].special;
 }
 
 std::string Tokenizer::decode(std::span<const std::int32_t> ids) const {
@@ -96,7 +92,7 @@ std::string Tokenizer::decode(std::span<const std::int32_t> ids) const {
 }
 
 TextStream::TextStream(const Tokenizer& tokenizer)
-    : tokenizer_(&tokenizer), strip_space_(tokenizer.strip_first_space_) {}
+    : tokenizer_(&tokenizer), strip_space_(tokenizer.spec_.strip_first_space) {}
 
 std::string TextStream::push(std::int32_t id) {
   if (tokenizer_->is_special(id)) return {};
@@ -109,7 +105,7 @@ std::string TextStream::push(std::int32_t id) {
 }
 
 std::string TextStream::finish() {
-  strip_space_ = tokenizer_->strip_first_space_;
+  strip_space_ = tokenizer_->spec_.strip_first_space;
   return text_.finish();
 }
 

@@ -68,9 +68,9 @@ class Tokenizer {
   bool is_special(std::int32_t id) const;
 
   /// One past the largest id.
-  std::int32_t size() const { return static_cast<std::int32_t>(tokens_.size()); }
-  std::optional<std::int32_t> bos_id() const { return bos_id_; }
-  std::optional<std::int32_t> eos_id() const { return eos_id_; }
+  std::int32_t size() const { return static_cast<std::int32_t>(spec_.tokens.size()); }
+  std::optional<std::int32_t> bos_id() const { return spec_.bos_id; }
+  std::optional<std::int32_t> eos_id() const { return spec_.eos_id; }
 
  private:
   friend class TextStream;
@@ -78,19 +78,13 @@ class Tokenizer {
   void encode_text(std::string_view text, Bpe::Scratch& scratch,
                    std::vector<std::int32_t>& ids) const;
   std::string normalized(std::string_view text) const;
-  AddedTokens added_tokens(const std::vector<AddedToken>& all, bool in_normalized) const;
+  AddedTokens added_tokens(bool in_normalized) const;
 
-  std::vector<TokenizerSpec::Replacement> normalizer_;
+  TokenizerSpec spec_;  // but for its `bpe`
   AddedTokens raw_added_;
   AddedTokens normalized_added_;
   PreTokenizer pre_tokenizer_;
   Bpe bpe_;
-  std::vector<TokenizerSpec::Token> tokens_;
-  std::vector<std::int32_t> prefix_;
-  std::vector<std::int32_t> suffix_;
-  bool strip_first_space_;
-  std::optional<std::int32_t> bos_id_;
-  std::optional<std::int32_t> eos_id_;
 };
 
 /// Decodes tokens as they come. All text together is what `Tokenizer::decode` gives.
