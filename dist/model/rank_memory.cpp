@@ -54,7 +54,7 @@ RankMemory rank_memory(const ModelConfig& config, const ModelWeights& weights,
   memory.buffers =
       linear_workspace_bytes(config, sharding, limits, backend) +
       Attention::buffer_bytes(config, limits, sharding) +
-      Mlp::buffer_bytes(config.intermediate_size, limits, sharding) +
+      Mlp::buffer_bytes(limits.max_tokens, config.intermediate_size, sharding.group_size) +
       (config.moe.num_experts > 0 ? Experts::buffer_bytes(config, limits, sharding) : 0) +
       Head::buffer_bytes(config, limits, sharding.ranks) +
       limits.max_tokens * config.hidden_size * (config.moe.shortcut ? 3 : 2) * 4 +
