@@ -23,17 +23,6 @@ std::int64_t longest_table(const Batch& batch) {
   return blocks;
 }
 
-/// All heads and all chunks of each request that has any.
-std::vector<Piece> whole_requests(const Batch& batch) {
-  std::vector<Piece> pieces;
-  for (std::size_t r = 0; r < batch.requests.size(); ++r) {
-    const std::int64_t chunks = batch.num_chunks(batch.requests[r]);
-    if (chunks == 0) continue;
-    pieces.push_back({static_cast<std::int64_t>(r), {0, batch.shape.h_q}, {0, chunks}});
-  }
-  return pieces;
-}
-
 class HostOperator final : public DecodeOperator {
  public:
   HostOperator(const HostBackend& backend, const Batch& batch, const OperatorLayout& layout,
@@ -41,7 +30,7 @@ class HostOperator final : public DecodeOperator {
       : backend_(backend),
         batch_(batch),
         layout_(layout),
-        pieces_(whole_requests(batch_)),
+        pieces_(make_partition(batch_, {.kind = ShardMode::Kind::kBatch}, 1).pieces),
         plan_(make_split_plan(batch_, pieces_, threads)),
         results_(batch_) {
     std::int64_t token = 0;

@@ -26,10 +26,7 @@ std::int64_t most_heads(const AttentionConfig& a, const ModelSharding& sharding)
 /// are zero where V is.
 MlaShape shape_of_head(const AttentionConfig& a) {
   const std::int64_t d_v = round_up(a.v_head_dim, 16);
-  return {.h_q = 1,
-          .h_kv = 1,
-          .d_qk = round_up(d_v + a.qk_nope_head_dim + a.qk_rope_head_dim, 8),
-          .d_v = d_v};
+  return {.h_q = 1, .h_kv = 1, .d_qk = round_up(d_v + q_head_dim(a), 8), .d_v = d_v};
 }
 
 WeightType type_of(DType dtype) {
@@ -76,7 +73,7 @@ PrefillAttention::PrefillAttention(const RankContext& context)
 std::int64_t PrefillAttention::expanded_rows(const ModelConfig& config,
                                              const ModelSharding& sharding) {
   const AttentionConfig& a = config.attention;
-  return most_heads(a, sharding) * (a.qk_nope_head_dim + a.v_head_dim);
+  return most_heads(a, sharding) * kv_b_head_dim(a);
 }
 
 std::int64_t PrefillAttention::buffer_bytes(const ModelConfig& config, const ModelLimits& limits,
@@ -97,8 +94,7 @@ void PrefillAttention::run(const GroupStep& step, const MatrixView& kv_b, const 
                            const float* q, float* values, std::int64_t stride) {
   if (heads_.empty() && !context_.sharding.splits_cache()) return;
   if (!step.prefills.empty()) {
-    context_.bytes_read += heads_.size() * (config_.qk_nope_head_dim + config_.v_head_dim) *
-                           kv_b.cols * size_of(kv_b.type);
+    context_.bytes_read += heads_.size() * kv_b_head_dim(config_) * kv_b.row_bytes();
   }
   round_queries(step, q);
   for (const Part& part : step.prefills) {
@@ -118,7 +114,7 @@ void PrefillAttention::run(const GroupStep& step, const MatrixView& kv_b, const 
 /// (0, nope, rope), scaled, in the type of the cache.
 void PrefillAttention::round_queries(const GroupStep& step, const float* q) {
   const std::int64_t heads = heads_.size();
-  const std::int64_t dim = config_.qk_nope_head_dim + config_.qk_rope_head_dim;
+  const std::int64_t dim = q_head_dim(config_);
 #pragma omp parallel for schedule(static) num_threads(context_.threads)
   for (std::int64_t i = step.absorbed_tokens * heads; i < step.tokens() * heads; ++i) {
     kernels::store_scaled(dtype_, q + i * dim, dim, step.q_scales[i / heads],
@@ -159,7 +155,7 @@ void PrefillAttention::read_rows(const Part& part, Range keys, const std::byte* 
 /// kv[head][key] <- (V, K, rope) of `heads` and the first `keys` of `rows_`.
 void PrefillAttention::expand(const MatrixView& kv_b, Range heads, std::int64_t keys) {
   const std::int64_t nope = config_.qk_nope_head_dim;
-  const std::int64_t dim = nope + config_.v_head_dim;
+  const std::int64_t dim = kv_b_head_dim(config_);
   const std::int64_t size = size_of(dtype_);
   kernels::linear(context_.backend,
                   {.weights = kv_b,

@@ -61,10 +61,13 @@ inline Range experts_of(const ModelSharding& sharding, int rank, std::int64_t nu
   return even_part(num_experts, sharding.ranks, rank);
 }
 
-/// The rows of kv_b that are W_UV of a head.
+/// The rows of kv_b that are W_UK of a head, and those that are W_UV.
+inline Range key_rows(const AttentionConfig& config, std::int64_t head) {
+  const std::int64_t begin = head * kv_b_head_dim(config);
+  return {begin, begin + config.qk_nope_head_dim};
+}
 inline Range value_rows(const AttentionConfig& config, std::int64_t head) {
-  const std::int64_t end = (head + 1) * (config.qk_nope_head_dim + config.v_head_dim);
-  return {end - config.v_head_dim, end};
+  return {key_rows(config, head).end, (head + 1) * kv_b_head_dim(config)};
 }
 
 /// Rows of a matrix that a rank reads.
