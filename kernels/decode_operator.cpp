@@ -32,12 +32,8 @@ class HostOperator final : public DecodeOperator {
         layout_(layout),
         pieces_(make_partition(batch_, {.kind = ShardMode::Kind::kBatch}, 1).pieces),
         plan_(make_split_plan(batch_, pieces_, threads)),
+        query_offsets_(query_offsets(batch_)),
         results_(batch_) {
-    std::int64_t token = 0;
-    for (const Request& request : batch_.requests) {
-      first_tokens_.push_back(token);
-      token += request.query_len;
-    }
     inputs_.kv = {.data = nullptr,
                   .dtype = batch_.dtype,
                   .page_block_size = batch_.page_block_size,
@@ -63,7 +59,7 @@ class HostOperator final : public DecodeOperator {
     for (std::size_t p = 0; p < pieces_.size(); ++p) {
       const std::int64_t request = pieces_[p].request;
       inputs_.pieces[p].block_table = tensors.block_tables + request * layout_.block_table_stride;
-      inputs_.pieces[p].q = tensors.q + first_tokens_[request] * layout_.q_token_stride;
+      inputs_.pieces[p].q = tensors.q + query_offsets_[request] * layout_.q_token_stride;
     }
     results_.write_to({static_cast<std::byte*>(tensors.out), layout_.out_token_stride,
                        layout_.out_head_stride, tensors.lse, layout_.lse_token_stride,
@@ -92,7 +88,7 @@ class HostOperator final : public DecodeOperator {
   OperatorLayout layout_;
   std::vector<Piece> pieces_;
   SplitPlan plan_;
-  std::vector<std::int64_t> first_tokens_;  // of each request
+  std::vector<std::int64_t> query_offsets_;
   StridedResults results_;
   RankInputs inputs_;
   std::optional<LocalDecoder> decoder_;
