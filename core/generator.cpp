@@ -57,46 +57,37 @@ std::uint8_t fp8_of(float random) {
   return static_cast<std::uint8_t>((bits & 0x20u) << 2 | 0x20u | (bits & 0x1fu));
 }
 
+void generate_as(WeightType type, RandomStream stream, std::int64_t first, std::int64_t count,
+                 float bound, void* out) {
+  const auto into = [&]<class T>(T* begin, float scale, auto convert) {
+    generate(stream, first, scale, convert, std::span(begin, static_cast<std::size_t>(count)));
+  };
+  const float scale = 0x1p-15f * bound;
+  switch (type) {
+    case WeightType::kFp32:
+      return into(static_cast<float*>(out), scale, [](float x) { return x; });
+    case WeightType::kBf16:
+      return into(static_cast<std::uint16_t*>(out), scale, [](float x) { return to_bf16(x).bits; });
+    case WeightType::kFp16:
+      return into(static_cast<std::uint16_t*>(out), scale, [](float x) { return to_fp16(x).bits; });
+    case WeightType::kFp8E4m3:
+      return into(static_cast<std::uint8_t*>(out), 1.0f, fp8_of);
+  }
+}
+
 }  // namespace
 
 void generate_elements(std::uint64_t seed, GeneratedTensor tensor, std::int64_t block,
                        std::int64_t first, DType dtype, std::span<std::uint16_t> out) {
   const RandomStream stream = stream_of(seed, tensor, static_cast<std::uint64_t>(block));
-  const float scale = 0x1p-15f * (tensor == GeneratedTensor::kKvCache ? 0.25f : 1.0f);
-  if (dtype == DType::kFp16) {
-    generate(
-        stream, first, scale, [](float x) { return to_fp16(x).bits; }, out);
-  } else {
-    generate(
-        stream, first, scale, [](float x) { return to_bf16(x).bits; }, out);
-  }
+  const float bound = tensor == GeneratedTensor::kKvCache ? 0.25f : 1.0f;
+  const WeightType type = dtype == DType::kFp16 ? WeightType::kFp16 : WeightType::kBf16;
+  generate_as(type, stream, first, std::ssize(out), bound, out.data());
 }
 
 void generate_weights(std::uint64_t seed, std::uint64_t tensor, std::int64_t first,
                       std::int64_t count, float bound, WeightType type, void* out) {
-  const RandomStream stream = stream_of(seed, GeneratedTensor::kWeights, tensor);
-  const auto size = static_cast<std::size_t>(count);
-  const float scale = 0x1p-15f * bound;
-  switch (type) {
-    case WeightType::kFp32:
-      generate(
-          stream, first, scale, [](float x) { return x; },
-          std::span(static_cast<float*>(out), size));
-      break;
-    case WeightType::kBf16:
-      generate(
-          stream, first, scale, [](float x) { return to_bf16(x).bits; },
-          std::span(static_cast<std::uint16_t*>(out), size));
-      break;
-    case WeightType::kFp16:
-      generate(
-          stream, first, scale, [](float x) { return to_fp16(x).bits; },
-          std::span(static_cast<std::uint16_t*>(out), size));
-      break;
-    case WeightType::kFp8E4m3:
-      generate(stream, first, 1.0f, fp8_of, std::span(static_cast<std::uint8_t*>(out), size));
-      break;
-  }
+  generate_as(type, stream_of(seed, GeneratedTensor::kWeights, tensor), first, count, bound, out);
 }
 
 }  // namespace mla

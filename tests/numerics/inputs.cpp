@@ -48,10 +48,6 @@ double heavy_tail(const InputToken& t) {
   return std::min(1 / std::sqrt(t.uniform), 1000.0);
 }
 
-float to_float(DType dtype, std::uint16_t bits) {
-  return dtype == DType::kBf16 ? mla::to_float(Bf16{bits}) : mla::to_float(Fp16{bits});
-}
-
 /// The `uniform` of a token: the upper bits of SplitMix64's output.
 double uniform_of(std::uint64_t seed, std::int64_t token) {
   const std::uint64_t x = split_mix((seed << 32) + static_cast<std::uint64_t>(token) * kGoldenStep);
