@@ -98,8 +98,13 @@ void Attention::copy_keys() {
 void Attention::begin(const GroupStep& step) {
   step_ = &step;
   rows_to_read_ = 0;
-  for (const auto* parts : {&step.absorbed, &step.prefills}) {
-    for (const GroupStep::Part& part : *parts) rows_to_read_ += own_rows(part.context());
+  if (split_ || !heads_.empty()) {
+    const int rank = context_.group.rank();
+    for (const auto* parts : {&step.absorbed, &step.prefills}) {
+      for (const GroupStep::Part& part : *parts) {
+        rows_to_read_ += context_.sharding.cache_positions(rank, part.context()).size();
+      }
+    }
   }
   if (step.absorbed.empty()) return;
   if (split_) {
@@ -289,15 +294,6 @@ void Attention::project_out(const AttentionWeights& weights, const float* values
 
 std::byte* Attention::cache_of(std::int64_t layer) {
   return cache_.data() + layer * (cache_.size() / context_.config.num_layers);
-}
-
-/// Of the first `context` rows of a sequence, those that this rank attends to.
-std::int64_t Attention::own_rows(std::int64_t context) const {
-  const ModelSharding& sharding = context_.sharding;
-  if (!sharding.splits_cache()) return heads_.empty() ? 0 : context;
-  const int rank = context_.group.rank();
-  const std::int64_t rows = std::max<std::int64_t>(context - rank * sharding.cache_run, 0);
-  return rank == context_.group.size() - 1 ? rows : std::min(rows, sharding.cache_run);
 }
 
 /// Whether the row of a token belongs into this rank's cache.

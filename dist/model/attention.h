@@ -52,7 +52,6 @@ class Attention {
   void absorb(std::int64_t layer);
   void write_queries();
   void attend(std::int64_t layer);
-  std::int64_t own_rows(std::int64_t context) const;
   bool has_row(std::int64_t token) const;
   void project_values(const AttentionWeights& weights);
   void project_out(const AttentionWeights& weights, const float* values, ColumnGather& out);

@@ -6,7 +6,6 @@
 
 #include <omp.h>
 
-#include "core/every_cpu.h"
 #include "core/split_plan.h"
 #include "kernels/weight_rows.h"
 
@@ -32,11 +31,6 @@ MlaShape shape_of_head(const AttentionConfig& a) {
 WeightType type_of(DType dtype) {
   if (dtype == DType::kFp32) return WeightType::kFp32;
   return dtype == DType::kBf16 ? WeightType::kBf16 : WeightType::kFp16;
-}
-
-MLA_FOR_EVERY_CPU
-void merge(const PartialView& into, const PartialView& from) {
-  merge_partials(into, from);
 }
 
 }  // namespace
@@ -198,7 +192,7 @@ void PrefillAttention::attend(const Part& part, Range keys, Range heads) {
     context_.backend.decode(
         decode_params(part, keys, rows, heads.begin, head), {0, 1}, chunk.m_log2,
         {memory + partial_floats_ * 4, static_cast<std::size_t>(workspace_bytes_)});
-    if (keys.begin > 0) merge(sum, chunk);
+    if (keys.begin > 0) merge_here(sum, chunk);
   }
 }
 

@@ -42,6 +42,14 @@ struct ModelSharding {
     return static_cast<int>(std::min<std::int64_t>(position / cache_run, group_size - 1));
   }
 
+  /// Which of the first `context` positions of a sequence lie in pages of this rank of the group.
+  Range cache_positions(int rank, std::int64_t context) const {
+    if (!splits_cache()) return {0, context};
+    const bool is_last = rank + 1 == group_size;
+    return {std::min(rank * cache_run, context),
+            is_last ? context : std::min((rank + 1) * cache_run, context)};
+  }
+
   friend bool operator==(const ModelSharding&, const ModelSharding&) = default;
 };
 

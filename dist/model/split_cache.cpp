@@ -64,11 +64,10 @@ void SplitCacheAttention::begin_fast() {
 }
 
 Range SplitCacheAttention::chunks_of(int rank, std::int64_t request) const {
-  const ModelSharding& sharding = context_.sharding;
-  const std::int64_t run = sharding.cache_run / batch().chunk_tokens;
-  const std::int64_t chunks = batch().num_chunks(batch().requests[request]);
-  const bool is_last = rank + 1 == sharding.group_size;
-  return {std::min(rank * run, chunks), is_last ? chunks : std::min((rank + 1) * run, chunks)};
+  const std::int64_t context = batch().requests[request].context_len;
+  const Range positions = context_.sharding.cache_positions(rank, context);
+  return {ceil_div(positions.begin, batch().chunk_tokens),
+          ceil_div(positions.end, batch().chunk_tokens)};
 }
 
 /// A piece for each run of a sequence; the rank with most chunks of a sequence owns its results.
