@@ -74,28 +74,30 @@ Results run_steps(const ProjectedModel& model, const kernels::HostBackend& backe
   return results;
 }
 
-class Projected : public testing::TestWithParam<const kernels::HostBackend*> {};
-
-TEST_P(Projected, AgreesWithTheOracle) {
-  for (const DType dtype : {DType::kBf16, DType::kFp16}) {
-    const ProjectedModel model(
-        {.attention = {.shape = {24, 1, 80, 64},
-                       .dtype = dtype,
-                       .chunk_tokens = 128,
-                       .requests = {{1, 300}, {2, 70}, {3, 1}, {1, 0}, {1, 1}}},
-         .dims = {32, 48}});
+class Projected : public testing::TestWithParam<const kernels::HostBackend*> {
+ protected:
+  void expect_near_oracle(const ProjectedModel& model) const {
     const kernels::Comparison c =
         compare_results(run_fused(model, *GetParam()), run_exactly(model));
     EXPECT_TRUE(c.pass) << to_string(c);
   }
+};
+
+TEST_P(Projected, AgreesWithTheOracle) {
+  for (const DType dtype : {DType::kBf16, DType::kFp16}) {
+    expect_near_oracle(
+        ProjectedModel({.attention = {.shape = {24, 1, 80, 64},
+                                      .dtype = dtype,
+                                      .chunk_tokens = 128,
+                                      .requests = {{1, 300}, {2, 70}, {3, 1}, {1, 0}, {1, 1}}},
+                        .dims = {32, 48}}));
+  }
 }
 
 TEST_P(Projected, AgreesWithTheOracleForTheWidthsOfDeepSeek) {
-  const ProjectedModel model(
-      {.attention = {.shape = {3, 1, 576, 512}, .requests = {{2, 900}, {1, 64}}},
-       .dims = {128, 128}});
-  const kernels::Comparison c = compare_results(run_fused(model, *GetParam()), run_exactly(model));
-  EXPECT_TRUE(c.pass) << to_string(c);
+  expect_near_oracle(
+      ProjectedModel({.attention = {.shape = {3, 1, 576, 512}, .requests = {{2, 900}, {1, 64}}},
+                      .dims = {128, 128}}));
 }
 
 TEST_P(Projected, RoundsToTheBatchsOutputType) {
@@ -140,10 +142,8 @@ TEST_P(Projected, WritesZerosForQueriesThatSeeNoKey) {
 }
 
 TEST_P(Projected, KeepsKvHeadsApart) {
-  const ProjectedModel model(
-      {.attention = {.shape = {6, 2, 80, 64}, .requests = {{2, 90}, {1, 200}}}});
-  const kernels::Comparison c = compare_results(run_fused(model, *GetParam()), run_exactly(model));
-  EXPECT_TRUE(c.pass) << to_string(c);
+  expect_near_oracle(
+      ProjectedModel({.attention = {.shape = {6, 2, 80, 64}, .requests = {{2, 90}, {1, 200}}}}));
 }
 
 TEST_P(Projected, TakesPackedWeightsIntoTheCallersMemory) {
