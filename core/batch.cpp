@@ -100,6 +100,14 @@ Request sizes_of(const Request& request) {
           .q = {}};
 }
 
+std::vector<std::int64_t> query_offsets(const Batch& batch) {
+  std::vector<std::int64_t> offsets{0};
+  for (const Request& request : batch.requests) {
+    offsets.push_back(offsets.back() + request.query_len);
+  }
+  return offsets;
+}
+
 Range blocks_of(const Batch& batch, const Request& request, Range chunks) {
   if (chunks.empty()) return {};
   const std::int64_t last_token = std::min(chunks.end * batch.chunk_tokens, request.context_len);

@@ -83,6 +83,10 @@ struct Batch {
 Batch sizes_of(const Batch& batch);
 Request sizes_of(const Request& request);
 
+/// Where each request's tokens begin when the query tokens of all requests are numbered one after
+/// the other: [requests + 1].
+std::vector<std::int64_t> query_offsets(const Batch& batch);
+
 /// The blocks of a request's block table that hold some of its chunks.
 Range blocks_of(const Batch& batch, const Request& request, Range chunks);
 

@@ -73,4 +73,9 @@ MLA_HOST_DEVICE constexpr Fp16 to_fp16(float x) {
   return {static_cast<std::uint16_t>(sign | result)};
 }
 
+/// The number that a bit pattern of `dtype`, one of 16 bits, stands for.
+MLA_HOST_DEVICE constexpr float to_float(DType dtype, std::uint16_t bits) {
+  return dtype == DType::kBf16 ? to_float(Bf16{bits}) : to_float(Fp16{bits});
+}
+
 }  // namespace mla

@@ -4,18 +4,12 @@
 #include <array>
 #include <bit>
 
+#include "core/random_stream.h"
+
 namespace mla {
 namespace {
 
 static_assert(std::endian::native == std::endian::little, "the words below are cut as such");
-
-constexpr std::uint64_t mix(std::uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
-
-constexpr std::uint64_t kGolden = 0x9e3779b97f4a7c15u;
 
 // One 64-bit word makes four elements. Blocks of words keep the two loops apart, of which only the
 // conversion is fast with vectors.
@@ -25,21 +19,21 @@ constexpr std::int64_t kBlockElements = kBlockWords * kPerWord;
 
 using Block = std::array<std::int16_t, kBlockElements>;
 
-/// The block of words that begins with word `first_word` of the stream `key`.
-Block random_block(std::uint64_t key, std::int64_t first_word) {
+/// The block of words that begins with word `first_word`.
+Block random_block(RandomStream stream, std::int64_t first_word) {
   std::array<std::uint64_t, kBlockWords> words;
   for (std::int64_t i = 0; i < kBlockWords; ++i) {
-    words[i] = mix(key + kGolden * (static_cast<std::uint64_t>(first_word + i) + 1));
+    words[i] = stream[static_cast<std::uint64_t>(first_word + i)];
   }
   return std::bit_cast<Block>(words);
 }
 
 /// `convert` makes an element, or its bit pattern.
 template <class Convert, class T>
-void generate(std::uint64_t key, std::int64_t first, float scale, Convert convert,
+void generate(RandomStream stream, std::int64_t first, float scale, Convert convert,
               std::span<T> out) {
   while (!out.empty()) {
-    const Block block = random_block(key, first / kPerWord);
+    const Block block = random_block(stream, first / kPerWord);
     std::array<T, kBlockElements> converted;
     for (std::int64_t i = 0; i < kBlockElements; ++i) {
       converted[i] = convert(static_cast<float>(block[i]) * scale);
@@ -53,8 +47,8 @@ void generate(std::uint64_t key, std::int64_t first, float scale, Convert conver
   }
 }
 
-std::uint64_t key_of(std::uint64_t seed, GeneratedTensor tensor, std::uint64_t block) {
-  return mix(mix(seed + kGolden * static_cast<std::uint64_t>(tensor)) + kGolden * block);
+RandomStream stream_of(std::uint64_t seed, GeneratedTensor tensor, std::uint64_t block) {
+  return {seed, static_cast<std::uint64_t>(tensor), block};
 }
 
 /// e4m3 with an exponent field of 4 to 7, from the low 6 bits of a random integer.
@@ -63,45 +57,37 @@ std::uint8_t fp8_of(float random) {
   return static_cast<std::uint8_t>((bits & 0x20u) << 2 | 0x20u | (bits & 0x1fu));
 }
 
+void generate_as(WeightType type, RandomStream stream, std::int64_t first, std::int64_t count,
+                 float bound, void* out) {
+  const auto into = [&]<class T>(T* begin, float scale, auto convert) {
+    generate(stream, first, scale, convert, std::span(begin, static_cast<std::size_t>(count)));
+  };
+  const float scale = 0x1p-15f * bound;
+  switch (type) {
+    case WeightType::kFp32:
+      return into(static_cast<float*>(out), scale, [](float x) { return x; });
+    case WeightType::kBf16:
+      return into(static_cast<std::uint16_t*>(out), scale, [](float x) { return to_bf16(x).bits; });
+    case WeightType::kFp16:
+      return into(static_cast<std::uint16_t*>(out), scale, [](float x) { return to_fp16(x).bits; });
+    case WeightType::kFp8E4m3:
+      return into(static_cast<std::uint8_t*>(out), 1.0f, fp8_of);
+  }
+}
+
 }  // namespace
 
 void generate_elements(std::uint64_t seed, GeneratedTensor tensor, std::int64_t block,
                        std::int64_t first, DType dtype, std::span<std::uint16_t> out) {
-  const std::uint64_t key = key_of(seed, tensor, static_cast<std::uint64_t>(block));
-  const float scale = 0x1p-15f * (tensor == GeneratedTensor::kKvCache ? 0.25f : 1.0f);
-  if (dtype == DType::kFp16) {
-    generate(
-        key, first, scale, [](float x) { return to_fp16(x).bits; }, out);
-  } else {
-    generate(
-        key, first, scale, [](float x) { return to_bf16(x).bits; }, out);
-  }
+  const RandomStream stream = stream_of(seed, tensor, static_cast<std::uint64_t>(block));
+  const float bound = tensor == GeneratedTensor::kKvCache ? 0.25f : 1.0f;
+  const WeightType type = dtype == DType::kFp16 ? WeightType::kFp16 : WeightType::kBf16;
+  generate_as(type, stream, first, std::ssize(out), bound, out.data());
 }
 
 void generate_weights(std::uint64_t seed, std::uint64_t tensor, std::int64_t first,
                       std::int64_t count, float bound, WeightType type, void* out) {
-  const std::uint64_t key = key_of(seed, GeneratedTensor::kWeights, tensor);
-  const auto size = static_cast<std::size_t>(count);
-  const float scale = 0x1p-15f * bound;
-  switch (type) {
-    case WeightType::kFp32:
-      generate(
-          key, first, scale, [](float x) { return x; }, std::span(static_cast<float*>(out), size));
-      break;
-    case WeightType::kBf16:
-      generate(
-          key, first, scale, [](float x) { return to_bf16(x).bits; },
-          std::span(static_cast<std::uint16_t*>(out), size));
-      break;
-    case WeightType::kFp16:
-      generate(
-          key, first, scale, [](float x) { return to_fp16(x).bits; },
-          std::span(static_cast<std::uint16_t*>(out), size));
-      break;
-    case WeightType::kFp8E4m3:
-      generate(key, first, 1.0f, fp8_of, std::span(static_cast<std::uint8_t*>(out), size));
-      break;
-  }
+  generate_as(type, stream_of(seed, GeneratedTensor::kWeights, tensor), first, count, bound, out);
 }
 
 }  // namespace mla

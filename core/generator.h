@@ -16,8 +16,7 @@ enum class GeneratedTensor : std::uint64_t { kKvCache = 1, kQuery = 2, kWeights 
 /// spread is then near that for which FlashMLA states its tolerances, rounded to `dtype` (bf16 or
 /// fp16; the uppermost round to the end of the range), as bit patterns. For the cache a block is a
 /// page; for queries it is a request's position in the batch. An element depends only on (seed,
-/// tensor, block, its index), so any rank can make any part. Counter-based as in Salmon et al.
-/// (2011), with the mixing function of SplitMix64 (Steele, Lea, Flood 2014).
+/// tensor, block, its index), so any rank can make any part (core/random_stream.h).
 void generate_elements(std::uint64_t seed, GeneratedTensor tensor, std::int64_t block,
                        std::int64_t first, DType dtype, std::span<std::uint16_t> out);
 

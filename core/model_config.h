@@ -116,4 +116,14 @@ inline std::int64_t cache_width(const AttentionConfig& attention) {
   return attention.kv_lora_rank + attention.qk_rope_head_dim;
 }
 
+/// Elements of a head's query.
+inline std::int64_t q_head_dim(const AttentionConfig& attention) {
+  return attention.qk_nope_head_dim + attention.qk_rope_head_dim;
+}
+
+/// Rows of kv_b for a head: W_UK, then W_UV.
+inline std::int64_t kv_b_head_dim(const AttentionConfig& attention) {
+  return attention.qk_nope_head_dim + attention.v_head_dim;
+}
+
 }  // namespace mla

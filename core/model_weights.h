@@ -32,6 +32,7 @@ struct MatrixView {
   std::int64_t scale_cols = 0;  ///< ceil(cols / 128)
 
   bool empty() const { return rows == 0; }
+  std::int64_t row_bytes() const { return cols * size_of(type); }
 };
 
 struct MlpWeights {

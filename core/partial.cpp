@@ -13,6 +13,11 @@ void clear_partial(const PartialView& partial) {
 }
 
 MLA_FOR_EVERY_CPU
+void merge_here(const PartialView& into, const PartialView& from) {
+  merge_partials(into, from);
+}
+
+MLA_FOR_EVERY_CPU
 void finalize_out(const PartialView& partial, std::int64_t row, Range dims, float* out) {
   if (partial.m_log2[row] == kEmptyM) {
     std::fill_n(out, dims.size(), 0.0F);

@@ -72,6 +72,9 @@ inline constexpr float kEmptyM = -std::numeric_limits<float>::infinity();
   }
 }
 
+/// The same, compiled for the CPU at hand, for callers without flags of their own.
+void merge_here(const PartialView& into, const PartialView& from);
+
 /// Makes every row the empty partial.
 void clear_partial(const PartialView& partial);
 

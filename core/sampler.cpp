@@ -8,19 +8,13 @@
 
 #include "core/error.h"
 #include "core/exact_math.h"
+#include "core/random_stream.h"
 
 namespace mla {
 namespace {
 
 constexpr double kLog2E = 0x1.71547652b82fep+0;
 constexpr double kLn2 = 0x1.62e42fefa39efp-1;
-constexpr std::uint64_t kGolden = 0x9e3779b97f4a7c15u;
-
-constexpr std::uint64_t mix(std::uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
 
 void check_within(std::string_view field, double value, double least, double most) {
   if (value >= least && value <= most) return;
@@ -52,8 +46,8 @@ void check_sampling(const SamplingParams& params) {
 }
 
 double uniform_number(const SampleCounter& counter) {
-  const std::uint64_t key = mix(mix(counter.seed + kGolden) + kGolden * (counter.stream + 1));
-  return static_cast<double>(mix(key + kGolden * (counter.position + 1)) >> 11) * 0x1p-53;
+  const RandomStream stream(counter.seed, 1, counter.stream + 1);
+  return static_cast<double>(stream[counter.position] >> 11) * 0x1p-53;
 }
 
 LargestLogit largest_logit(std::span<const float> logits, std::int32_t first_id) {

@@ -32,8 +32,7 @@ struct SampleCounter {
   std::uint64_t position = 0;  ///< of the token in the request
 };
 
-/// A number in [0, 1) with 53 random bits. Counter-based as in Salmon et al. (2011), with the
-/// mixing function of SplitMix64 (Steele, Lea, Flood 2014).
+/// A number in [0, 1) with 53 random bits (core/random_stream.h).
 double uniform_number(const SampleCounter& counter);
 
 /// The largest of some logits, and the lowest id that has it. A NaN counts as larger than all

@@ -5,13 +5,8 @@
 
 namespace mla {
 
-StridedResults::StridedResults(const Batch& batch) : batch_(batch) {
-  std::int64_t token = 0;
-  for (const Request& request : batch.requests) {
-    first_tokens_.push_back(token);
-    token += request.query_len;
-  }
-}
+StridedResults::StridedResults(const Batch& batch)
+    : batch_(batch), query_offsets_(query_offsets(batch)) {}
 
 void StridedResults::write_to(const ResultPlaces& places) {
   places_ = places;
@@ -21,8 +16,8 @@ void StridedResults::write_to(const ResultPlaces& places) {
     if (request.context_len > 0) continue;
     for (std::int64_t j = 0; j < request.query_len; ++j) {
       for (std::int64_t head = 0; head < batch_.shape.h_q; ++head) {
-        std::memset(out_row(first_tokens_[r] + j, head), 0, row_bytes);
-        lse_of(first_tokens_[r] + j, head) = std::numeric_limits<float>::infinity();
+        std::memset(out_row(query_offsets_[r] + j, head), 0, row_bytes);
+        lse_of(query_offsets_[r] + j, head) = std::numeric_limits<float>::infinity();
       }
     }
   }
@@ -31,7 +26,7 @@ void StridedResults::write_to(const ResultPlaces& places) {
 void StridedResults::finish(const WorkItem& item, const PartialView& root) {
   for (std::int64_t r = 0; r < item.rows.size(); ++r) {
     const std::int64_t row = item.rows.begin + r;
-    const std::int64_t token = first_tokens_[item.request] + row / item.heads.size();
+    const std::int64_t token = query_offsets_[item.request] + row / item.heads.size();
     const std::int64_t head = item.heads.begin + row % item.heads.size();
     lse_of(token, head) = finalize_lse(root, r);
     store_out_row(root, r, batch_.out_dtype, out_row(token, head));

@@ -37,7 +37,7 @@ class StridedResults final : public ResultSink {
   float& lse_of(std::int64_t token, std::int64_t head) const;
 
   const Batch& batch_;
-  std::vector<std::int64_t> first_tokens_;  // of each request
+  std::vector<std::int64_t> query_offsets_;
   ResultPlaces places_;
 };
 

@@ -10,26 +10,24 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/random_stream.h"
 
 namespace mla {
 namespace {
 
-/// SplitMix64 (Steele, Lea, Flood 2014), so that a seed means the same on every platform.
+/// Random indices; a seed means the same on every platform.
 class Random {
  public:
-  explicit Random(std::uint64_t seed) : state_(seed) {}
+  explicit Random(std::uint64_t seed) : stream_(seed) {}
 
   /// Evenly from [0, bound) but for a bias of bound / 2^64.
   std::int64_t below(std::int64_t bound) {
-    state_ += 0x9e3779b97f4a7c15u;
-    std::uint64_t x = state_;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return static_cast<std::int64_t>((x ^ (x >> 31)) % static_cast<std::uint64_t>(bound));
+    return static_cast<std::int64_t>(stream_[drawn_++] % static_cast<std::uint64_t>(bound));
   }
 
  private:
-  std::uint64_t state_;
+  RandomStream stream_;
+  std::uint64_t drawn_ = 0;
 };
 
 /// The first `count` of a random permutation of [0, size) by Fisher and Yates.
@@ -84,7 +82,7 @@ class PageNumbers {
  private:
   struct KeyHash {
     std::size_t operator()(const std::pair<std::int64_t, std::int64_t>& key) const {
-      return static_cast<std::size_t>(key.first * 0x9e3779b97f4a7c15u ^
+      return static_cast<std::size_t>(key.first * kGoldenStep ^
                                       static_cast<std::uint64_t>(key.second));
     }
   };

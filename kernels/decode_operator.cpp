@@ -23,17 +23,6 @@ std::int64_t longest_table(const Batch& batch) {
   return blocks;
 }
 
-/// All heads and all chunks of each request that has any.
-std::vector<Piece> whole_requests(const Batch& batch) {
-  std::vector<Piece> pieces;
-  for (std::size_t r = 0; r < batch.requests.size(); ++r) {
-    const std::int64_t chunks = batch.num_chunks(batch.requests[r]);
-    if (chunks == 0) continue;
-    pieces.push_back({static_cast<std::int64_t>(r), {0, batch.shape.h_q}, {0, chunks}});
-  }
-  return pieces;
-}
-
 class HostOperator final : public DecodeOperator {
  public:
   HostOperator(const HostBackend& backend, const Batch& batch, const OperatorLayout& layout,
@@ -41,14 +30,10 @@ class HostOperator final : public DecodeOperator {
       : backend_(backend),
         batch_(batch),
         layout_(layout),
-        pieces_(whole_requests(batch_)),
+        pieces_(make_partition(batch_, {.kind = ShardMode::Kind::kBatch}, 1).pieces),
         plan_(make_split_plan(batch_, pieces_, threads)),
+        query_offsets_(query_offsets(batch_)),
         results_(batch_) {
-    std::int64_t token = 0;
-    for (const Request& request : batch_.requests) {
-      first_tokens_.push_back(token);
-      token += request.query_len;
-    }
     inputs_.kv = {.data = nullptr,
                   .dtype = batch_.dtype,
                   .page_block_size = batch_.page_block_size,
@@ -74,7 +59,7 @@ class HostOperator final : public DecodeOperator {
     for (std::size_t p = 0; p < pieces_.size(); ++p) {
       const std::int64_t request = pieces_[p].request;
       inputs_.pieces[p].block_table = tensors.block_tables + request * layout_.block_table_stride;
-      inputs_.pieces[p].q = tensors.q + first_tokens_[request] * layout_.q_token_stride;
+      inputs_.pieces[p].q = tensors.q + query_offsets_[request] * layout_.q_token_stride;
     }
     results_.write_to({static_cast<std::byte*>(tensors.out), layout_.out_token_stride,
                        layout_.out_head_stride, tensors.lse, layout_.lse_token_stride,
@@ -103,7 +88,7 @@ class HostOperator final : public DecodeOperator {
   OperatorLayout layout_;
   std::vector<Piece> pieces_;
   SplitPlan plan_;
-  std::vector<std::int64_t> first_tokens_;  // of each request
+  std::vector<std::int64_t> query_offsets_;
   StridedResults results_;
   RankInputs inputs_;
   std::optional<LocalDecoder> decoder_;

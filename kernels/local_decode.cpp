@@ -44,21 +44,13 @@ WorkspaceSize workspace_size(const Batch& batch, const SplitPlan& plan,
           .threads = plan.threads()};
 }
 
-LocalDecoder::LocalDecoder(const Batch& batch, const SplitPlan& plan, const HostBackend& backend)
-    : LocalDecoder(batch, plan, backend,
-                   AlignedBuffer<std::byte>(workspace_size(batch, plan, backend).bytes()), {}) {}
-
 LocalDecoder::LocalDecoder(const Batch& batch, const SplitPlan& plan, const HostBackend& backend,
                            std::span<std::byte> memory)
-    : LocalDecoder(batch, plan, backend, {}, memory) {}
-
-LocalDecoder::LocalDecoder(const Batch& batch, const SplitPlan& plan, const HostBackend& backend,
-                           AlignedBuffer<std::byte> owned, std::span<std::byte> memory)
     : batch_(batch),
       plan_(plan),
       backend_(backend),
       size_(workspace_size(batch, plan, backend)),
-      owned_(std::move(owned)),
+      owned_(memory.empty() ? size_.bytes() : 0),
       memory_(memory.empty() ? owned_.data() : memory.data()),
       queue_(plan),
       fold_(batch, plan,

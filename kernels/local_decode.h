@@ -43,10 +43,9 @@ WorkspaceSize workspace_size(const Batch& batch, const SplitPlan& plan, const Ho
 class LocalDecoder {
  public:
   /// All arguments must outlive the decoder.
-  LocalDecoder(const Batch& batch, const SplitPlan& plan, const HostBackend& backend);
-  /// The same in `memory`, workspace_size(...).bytes() aligned to 64.
+  /// @param memory workspace_size(...).bytes() aligned to 64; if empty, it has memory of its own
   LocalDecoder(const Batch& batch, const SplitPlan& plan, const HostBackend& backend,
-               std::span<std::byte> memory);
+               std::span<std::byte> memory = {});
 
   /// Computes everything. Items whose request lies wholly on this rank are finished into `results`;
   /// the others are returned, and their partials stay valid until the next run. `chunks_done` is
@@ -55,9 +54,6 @@ class LocalDecoder {
                                    std::atomic<std::int64_t>* chunks_done = nullptr);
 
  private:
-  LocalDecoder(const Batch& batch, const SplitPlan& plan, const HostBackend& backend,
-               AlignedBuffer<std::byte> owned, std::span<std::byte> memory);
-
   void run_segment(std::int64_t segment, const RankInputs& inputs, ResultSink& results,
                    std::atomic<std::int64_t>* chunks_done, int thread);
   std::byte* memory_of(int thread);

@@ -3,15 +3,8 @@
 #include <algorithm>
 #include <numbers>
 
-#include "core/every_cpu.h"
-
 namespace mla::kernels {
 namespace {
-
-MLA_FOR_EVERY_CPU
-void merge(const PartialView& into, const PartialView& from) {
-  merge_partials(into, from);
-}
 
 /// Segment `done` is, too. Merges what can be merged now, siblings from level to level, a lone one
 /// passing up; true if that was all. A subtree's partial is where its first segment's was.
@@ -30,7 +23,7 @@ bool climb(const CallSegments& segments, std::int64_t done, TileProgress& progre
     if (begin + width >= *end) continue;
     const std::int64_t right = segment_from(begin + width);
     if (!progress.half_done[right].exchange(true, std::memory_order_acq_rel)) return false;
-    merge(partial_of(segment_from(begin)), partial_of(right));
+    merge_here(partial_of(segment_from(begin)), partial_of(right));
   }
   return true;
 }

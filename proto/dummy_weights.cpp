@@ -43,7 +43,7 @@ class DummyWeights final : public WeightStorage, public WeightSource {
 
   void prepare(const MatrixView& matrix, Range rows) const override {
     const Tensor& tensor = tensors_.at(matrix.data);
-    const std::int64_t row_bytes = matrix.cols * size_of(matrix.type);
+    const std::int64_t row_bytes = matrix.row_bytes();
     // The memory is ours, and the view of it const only for others.
     auto* const data = static_cast<std::byte*>(const_cast<void*>(matrix.data));
     // A huge page for each thin slice of a matrix would be several times what the slices take.

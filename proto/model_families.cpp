@@ -39,8 +39,7 @@ void read_attention(Fields& fields, ModelConfig& config) {
   if (attention.qk_rope_head_dim % 2 != 0) fields["qk_rope_head_dim"].expected("an even number");
   attention.v_head_dim =
       fields["v_head_dim"].integer_or(config.hidden_size / attention.num_heads, 1, 65536);
-  attention.softmax_scale =
-      1 / std::sqrt(static_cast<double>(attention.qk_nope_head_dim + attention.qk_rope_head_dim));
+  attention.softmax_scale = 1 / std::sqrt(static_cast<double>(q_head_dim(attention)));
   attention.bias = fields["attention_bias"].boolean_or(false);
 }
 
@@ -197,10 +196,7 @@ void read_mistral4(Fields& fields, ModelConfig& config) {
   read_dense_width(fields, config);
   const AttentionConfig& attention = config.attention;
   config.rope.interleaved = fields["rope_interleave"].boolean_or(true);
-  read_rope(fields,
-            {.rotated_of = attention.qk_nope_head_dim + attention.qk_rope_head_dim,
-             .scales_positions = true},
-            config);
+  read_rope(fields, {.rotated_of = q_head_dim(attention), .scales_positions = true}, config);
   read_experts(fields, config);
   config.moe.scoring = ExpertScoring::kSoftmax;
   config.moe.group_score = GroupScore::kSumOfTopTwo;

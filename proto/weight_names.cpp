@@ -51,7 +51,7 @@ MlpWeights mlp_of(const std::string& prefix, std::int64_t hidden, std::int64_t i
 
 /// Rows [first, first + rows) of a matrix without scales, as a matrix of its own.
 MatrixView rows_of(MatrixView stack, std::int64_t first, std::int64_t rows) {
-  stack.data = static_cast<const std::byte*>(stack.data) + first * stack.cols * size_of(stack.type);
+  stack.data = static_cast<const std::byte*>(stack.data) + first * stack.row_bytes();
   stack.rows = rows;
   return stack;
 }
@@ -82,9 +82,9 @@ AttentionWeights attention_of(const ModelConfig& config, const std::string& pref
                               WeightSource& source) {
   const AttentionConfig& a = config.attention;
   const std::int64_t hidden = config.hidden_size;
-  const std::int64_t q_rows = a.num_heads * (a.qk_nope_head_dim + a.qk_rope_head_dim);
+  const std::int64_t q_rows = a.num_heads * q_head_dim(a);
   const std::int64_t kv_a_rows = a.kv_lora_rank + a.qk_rope_head_dim;
-  const std::int64_t kv_b_rows = a.num_heads * (a.qk_nope_head_dim + a.v_head_dim);
+  const std::int64_t kv_b_rows = a.num_heads * kv_b_head_dim(a);
   AttentionWeights weights;
   if (a.q_lora_rank == 0) {
     weights.q = source.matrix(prefix + "q_proj.weight", q_rows, hidden);

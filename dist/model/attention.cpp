@@ -10,15 +10,8 @@
 namespace mla::dist {
 namespace {
 
-std::int64_t q_head_dim(const AttentionConfig& a) {
-  return a.qk_nope_head_dim + a.qk_rope_head_dim;
-}
 std::int64_t latents_width(const AttentionConfig& a) {
   return a.q_lora_rank + cache_width(a);
-}
-/// Where the rows of `head` begin in kv_b.
-std::int64_t kv_b_row(const AttentionConfig& a, std::int64_t head) {
-  return head * (a.qk_nope_head_dim + a.v_head_dim);
 }
 
 /// Adds the bias to this rank's columns of y, of which column `first` gets its element 0.
@@ -39,6 +32,7 @@ Attention::Attention(const RankContext& context)
       config_(context.config.attention),
       heads_(context.part(config_.num_heads)),
       row_width_(cache_width(config_)),
+      kv_dtype_(context.limits.kv_dtype),
       keys_(copied_bytes(context.config, context.weights, heads_.size())),
       cache_(cache_bytes(context.config, context.limits)),
       latents_(context.group, context.limits.max_tokens, latents_width(config_)),
@@ -50,15 +44,10 @@ Attention::Attention(const RankContext& context)
                size_of(context.limits.kv_dtype)),
       values_(context.group, context.limits.max_tokens, config_.num_heads * config_.v_head_dim,
               config_.v_head_dim),
+      decoder_(context, heads_.size()),
       prefill_(context) {
-  for (std::int64_t layer = 0; layer < context.config.num_layers; ++layer) copy_keys(layer);
-  batch_.shape = {.h_q = heads_.size(), .h_kv = 1, .d_qk = row_width_, .d_v = config_.kv_lora_rank};
-  batch_.dtype = context.limits.kv_dtype;
-  batch_.out_dtype = DType::kFp32;
-  batch_.page_block_size = kPageTokens;
-  batch_.num_pages = context.limits.num_pages;
-  batch_.softmax_scale = config_.softmax_scale;
-  if (context.sharding.splits_cache()) split_.emplace(context, batch_);
+  copy_keys();
+  if (context.sharding.splits_cache()) split_.emplace(context);
 }
 
 std::int64_t Attention::copied_bytes(const ModelConfig& config, const ModelWeights& weights,
@@ -89,74 +78,54 @@ std::int64_t Attention::buffer_bytes(const ModelConfig& config, const ModelLimit
          ColumnGather::bytes(limits.max_tokens, a.num_heads * a.v_head_dim, sharding.group_size);
 }
 
-void Attention::copy_keys(std::int64_t layer) {
-  const MatrixView& kv_b = context_.weights.layers[layer].attention.kv_b;
-  const WeightType type = kernels::transposed_type(kv_b.type);
-  const std::int64_t latent = config_.kv_lora_rank;
-  const std::int64_t nope = config_.qk_nope_head_dim;
-  std::vector<float> scratch(static_cast<std::size_t>(latent));
+void Attention::copy_keys() {
+  std::vector<float> scratch(static_cast<std::size_t>(config_.kv_lora_rank));
   std::byte* to = keys_.data();
-  if (!key_views_.empty()) {
-    const MatrixView& last = key_views_.back();
-    to = static_cast<std::byte*>(const_cast<void*>(last.data)) + latent * nope * size_of(last.type);
-  }
-  for (std::int64_t head = heads_.begin; head < heads_.end; ++head) {
-    const std::int64_t first = kv_b_row(config_, head);
-    kernels::transpose_rows(kv_b, {first, first + nope}, scratch.data(), to);
-    key_views_.push_back({.data = to, .type = type, .rows = latent, .cols = nope});
-    to += latent * nope * size_of(type);
+  for (const LayerWeights& layer : context_.weights.layers) {
+    const MatrixView& kv_b = layer.attention.kv_b;
+    for (std::int64_t head = heads_.begin; head < heads_.end; ++head) {
+      const MatrixView copy{.data = to,
+                            .type = kernels::transposed_type(kv_b.type),
+                            .rows = config_.kv_lora_rank,
+                            .cols = config_.qk_nope_head_dim};
+      kernels::transpose_rows(kv_b, key_rows(config_, head), scratch.data(), to);
+      to += copy.rows * copy.row_bytes();
+      key_views_.push_back(copy);
+    }
   }
 }
 
 void Attention::begin(const GroupStep& step) {
   step_ = &step;
   rows_to_read_ = 0;
-  for (const auto* parts : {&step.absorbed, &step.prefills}) {
-    for (const GroupStep::Part& part : *parts) rows_to_read_ += own_rows(part.context());
+  if (split_ || !heads_.empty()) {
+    const int rank = context_.group.rank();
+    for (const auto* parts : {&step.absorbed, &step.prefills}) {
+      for (const GroupStep::Part& part : *parts) {
+        rows_to_read_ += context_.sharding.cache_positions(rank, part.context()).size();
+      }
+    }
   }
-  decoder_.reset();
-  batch_.requests.clear();
-  pieces_.clear();
-  inputs_.pieces.clear();
   if (step.absorbed.empty()) return;
   if (split_) {
     split_->begin(step);
-    return;
+  } else if (!heads_.empty()) {
+    plan_decoder();
   }
-  if (heads_.empty()) return;
+}
 
-  const std::int64_t row_words = row_width_ * size_of(batch_.dtype) / 2;
-  for (const GroupStep::Part& part : step.absorbed) {
-    Request& request = batch_.requests.emplace_back();
-    request.query_len = part.tokens.size();
-    request.context_len = part.context();
-    pieces_.push_back({.request = static_cast<std::int64_t>(pieces_.size()),
-                       .heads = {0, heads_.size()},
-                       .chunks = {0, batch_.num_chunks(request)}});
-    const std::byte* const q = queries_.data() + part.tokens.begin * heads_.size() * row_words * 2;
-    inputs_.pieces.push_back({.block_table = part.pages.data(),
-                              .q = reinterpret_cast<const std::uint16_t*>(q),
-                              .q_token_stride = heads_.size() * row_words,
-                              .q_head_stride = row_words});
-  }
-  inputs_.kv = {.dtype = batch_.dtype,
-                .page_block_size = kPageTokens,
-                .page_stride = kPageTokens * row_words,
-                .token_stride = row_words,
-                .head_stride = row_words};
-  plan_ = make_split_plan(batch_, pieces_, context_.threads);
-  results_.emplace(batch_);
+void Attention::plan_decoder() {
+  decoder_.begin(*step_);
+  const Batch& batch = decoder_.batch();
+  const Partition whole = make_partition(batch, {.kind = ShardMode::Kind::kBatch}, 1);
+  decoder_.plan(*step_, whole.pieces, queries_.data());
+  results_.emplace(batch);
   results_->write_to({.out = reinterpret_cast<std::byte*>(absorbed_.data()),
                       .out_token_stride = heads_.size() * config_.kv_lora_rank,
                       .out_head_stride = config_.kv_lora_rank,
                       .lse = lse_.data(),
                       .lse_token_stride = heads_.size(),
                       .lse_head_stride = 1});
-  const std::int64_t bytes = kernels::workspace_size(batch_, plan_, context_.backend).bytes();
-  if (static_cast<std::int64_t>(decoder_memory_.size()) < bytes) {
-    decoder_memory_ = AlignedBuffer<std::byte>(bytes);
-  }
-  decoder_.emplace(batch_, plan_, context_.backend, decoder_memory_.span());
 }
 
 void Attention::run(std::int64_t layer, const float* x, ColumnGather& out) {
@@ -228,9 +197,9 @@ void Attention::take_latents(std::int64_t layer, const float* latents) {
     rotate(t, kv + kv_rank);
     if (!has_row(t)) continue;
     std::byte* const row = cache_row(layer, t);
-    kernels::store_scaled(batch_.dtype, kv, config_.kv_lora_rank, config_.kv_scale, row);
-    kernels::store_scaled(batch_.dtype, kv + kv_rank, rope, 1,
-                          row + config_.kv_lora_rank * size_of(batch_.dtype));
+    kernels::store_scaled(kv_dtype_, kv, config_.kv_lora_rank, config_.kv_scale, row);
+    kernels::store_scaled(kv_dtype_, kv + kv_rank, rope, 1,
+                          row + config_.kv_lora_rank * size_of(kv_dtype_));
   }
   if (q_rank > 0) context_.linear(query_layer(weights.q_b, normed_.data(), width));
 }
@@ -266,7 +235,7 @@ void Attention::absorb(std::int64_t layer) {
 /// (absorbed, rope), in the type of the cache; in fp32 where they travel first.
 void Attention::write_queries() {
   const std::int64_t heads = heads_.size();
-  const DType type = split_ ? DType::kFp32 : batch_.dtype;
+  const DType type = split_ ? DType::kFp32 : kv_dtype_;
   auto* const base =
       split_ ? reinterpret_cast<std::byte*>(split_->queries().local()) : queries_.data();
   const std::int64_t stride = split_ ? split_->queries().stride() : heads * row_width_;
@@ -285,16 +254,14 @@ void Attention::write_queries() {
 /// absorbed <- o, the attention of the absorbed queries to the rows of the cache; with a fast
 /// combine their values are made already.
 void Attention::attend(std::int64_t layer) {
-  const auto* const cache = reinterpret_cast<const std::uint16_t*>(cache_of(layer));
-  context_.bytes_read += rows_to_read_ * row_width_ * size_of(batch_.dtype);
+  context_.bytes_read += rows_to_read_ * row_width_ * size_of(kv_dtype_);
   if (step_->absorbed.empty()) return;
   if (context_.sharding.fast_combine) {
-    split_->run(cache, context_.weights.layers[layer].attention.kv_b, values_);
+    split_->run(cache_of(layer), context_.weights.layers[layer].attention.kv_b, values_);
   } else if (split_) {
-    split_->run(cache, absorbed_.data());
-  } else if (decoder_) {
-    inputs_.kv.data = cache;
-    decoder_->run(inputs_, *results_);
+    split_->run(cache_of(layer), absorbed_.data());
+  } else if (!heads_.empty()) {
+    decoder_.run(cache_of(layer), *results_);
   }
 }
 
@@ -302,9 +269,8 @@ void Attention::attend(std::int64_t layer) {
 void Attention::project_values(const AttentionWeights& weights) {
   layers_.clear();
   for (std::int64_t h = 0; h < heads_.size(); ++h) {
-    const std::int64_t first = kv_b_row(config_, heads_.begin + h) + config_.qk_nope_head_dim;
     layers_.push_back({.weights = weights.kv_b,
-                       .outputs = {first, first + config_.v_head_dim},
+                       .outputs = value_rows(config_, heads_.begin + h),
                        .rows = step_->absorbed_tokens,
                        .x = absorbed_.data() + h * config_.kv_lora_rank,
                        .x_stride = heads_.size() * config_.kv_lora_rank,
@@ -330,15 +296,6 @@ std::byte* Attention::cache_of(std::int64_t layer) {
   return cache_.data() + layer * (cache_.size() / context_.config.num_layers);
 }
 
-/// Of the first `context` rows of a sequence, those that this rank attends to.
-std::int64_t Attention::own_rows(std::int64_t context) const {
-  const ModelSharding& sharding = context_.sharding;
-  if (!sharding.splits_cache()) return heads_.empty() ? 0 : context;
-  const int rank = context_.group.rank();
-  const std::int64_t rows = std::max<std::int64_t>(context - rank * sharding.cache_run, 0);
-  return rank == context_.group.size() - 1 ? rows : std::min(rows, sharding.cache_run);
-}
-
 /// Whether the row of a token belongs into this rank's cache.
 bool Attention::has_row(std::int64_t token) const {
   const ModelSharding& sharding = context_.sharding;
@@ -350,7 +307,7 @@ std::byte* Attention::cache_row(std::int64_t layer, std::int64_t token) {
   const std::int64_t position = step_->positions[token];
   const std::int64_t page = step_->page_tables[token][position / kPageTokens];
   return cache_of(layer) +
-         (page * kPageTokens + position % kPageTokens) * row_width_ * size_of(batch_.dtype);
+         (page * kPageTokens + position % kPageTokens) * row_width_ * size_of(kv_dtype_);
 }
 
 }  // namespace mla::dist

@@ -5,15 +5,13 @@
 #include <vector>
 
 #include "core/aligned_buffer.h"
-#include "core/batch.h"
-#include "core/split_plan.h"
 #include "core/strided_results.h"
+#include "dist/model/cache_decoder.h"
 #include "dist/model/gather.h"
 #include "dist/model/group_step.h"
 #include "dist/model/prefill.h"
 #include "dist/model/rank_context.h"
 #include "dist/model/split_cache.h"
-#include "kernels/local_decode.h"
 
 namespace mla::dist {
 
@@ -43,7 +41,8 @@ class Attention {
                                    const ModelSharding& sharding);
 
  private:
-  void copy_keys(std::int64_t layer);
+  void copy_keys();
+  void plan_decoder();
   void project(const AttentionWeights& weights, const float* x);
   kernels::LinearParams query_layer(const MatrixView& matrix, const float* x,
                                     std::int64_t x_stride);
@@ -53,7 +52,6 @@ class Attention {
   void absorb(std::int64_t layer);
   void write_queries();
   void attend(std::int64_t layer);
-  std::int64_t own_rows(std::int64_t context) const;
   bool has_row(std::int64_t token) const;
   void project_values(const AttentionWeights& weights);
   void project_out(const AttentionWeights& weights, const float* values, ColumnGather& out);
@@ -64,6 +62,7 @@ class Attention {
   const AttentionConfig& config_;
   Range heads_;
   std::int64_t row_width_;  // of the cache
+  DType kv_dtype_;
 
   AlignedBuffer<std::byte> keys_;      // W_UK, transposed, of this rank's heads
   std::vector<MatrixView> key_views_;  // [layers, heads]: [kv_lora_rank, qk_nope] each
@@ -80,13 +79,8 @@ class Attention {
 
   const GroupStep* step_ = nullptr;
   std::int64_t rows_to_read_ = 0;  // of each layer's cache
-  Batch batch_;
-  std::vector<Piece> pieces_;
-  SplitPlan plan_;
-  kernels::RankInputs inputs_;
-  AlignedBuffer<std::byte> decoder_memory_;
-  std::optional<StridedResults> results_;
-  std::optional<kernels::LocalDecoder> decoder_;
+  CacheDecoder decoder_;
+  std::optional<StridedResults> results_;     // of decoder_
   std::optional<SplitCacheAttention> split_;  // does what follows the queries where it is in use
   PrefillAttention prefill_;
 };

@@ -3,23 +3,33 @@
 #include <algorithm>
 
 namespace mla::dist {
+namespace {
+
+std::int64_t max_pairs(const ModelConfig& config, const ModelLimits& limits) {
+  return limits.max_tokens * config.moe.top_k;
+}
+
+}  // namespace
 
 Experts::Experts(const RankContext& context) : context_(context), router_(context) {
   if (context.sharding.groups() == 1) {
-    split_.emplace(context);
+    split_.emplace(context, context.group, max_pairs(context.config, context.limits),
+                   context.part(context.config.hidden_size).size());
   } else {
     owned_.emplace(context);
   }
   const std::int64_t shared = context.config.moe.shared_intermediate_size;
-  if (shared > 0) shared_.emplace(context, shared);
+  if (shared > 0) shared_.emplace(context, context.group, context.limits.max_tokens, shared);
 }
 
 std::int64_t Experts::buffer_bytes(const ModelConfig& config, const ModelLimits& limits,
                                    const ModelSharding& sharding) {
   return Router::buffer_bytes(config, limits) +
-         Mlp::buffer_bytes(config.moe.shared_intermediate_size, limits, sharding) +
-         (sharding.groups() == 1 ? SplitExperts::buffer_bytes(config, limits, sharding)
-                                 : OwnedExperts::buffer_bytes(config, limits, sharding));
+         Mlp::buffer_bytes(limits.max_tokens, config.moe.shared_intermediate_size,
+                           sharding.group_size) +
+         (sharding.groups() == 1
+              ? ExpertMlps::buffer_bytes(config, max_pairs(config, limits), sharding.group_size)
+              : OwnedExperts::buffer_bytes(config, limits, sharding));
 }
 
 void Experts::begin(std::span<const std::int64_t> group_tokens) {
@@ -36,10 +46,10 @@ void Experts::run(const MoeWeights& weights, std::int64_t tokens, const float* x
     }
   }
   router_.route(weights, tokens, x);
-  const MoeConfig& moe = context_.config.moe;
-  sort_pairs(router_.chosen(), moe.top_k, {0, moe.num_experts}, pairs_);
+  const ModelConfig& config = context_.config;
+  sort_pairs(router_.chosen(), config.moe.top_k, {0, config.moe.num_experts}, pairs_);
   const float* const outputs =
-      split_ ? split_->run(weights, pairs_, x, out.columns())
+      split_ ? split_->run(weights, pairs_, x, config.hidden_size, out.columns())
              : owned_->run(weights, pairs_, router_.chosen(), x, out.columns());
   router_.add_weighted(pairs_, x, outputs, out);
 }

@@ -4,13 +4,13 @@
 #include <optional>
 #include <span>
 
+#include "dist/model/expert_mlps.h"
 #include "dist/model/expert_pairs.h"
 #include "dist/model/gather.h"
 #include "dist/model/mlp.h"
 #include "dist/model/owned_experts.h"
 #include "dist/model/rank_context.h"
 #include "dist/model/router.h"
-#include "dist/model/split_experts.h"
 
 namespace mla::dist {
 
@@ -35,7 +35,7 @@ class Experts {
   const RankContext& context_;
   Router router_;
   ExpertPairs pairs_;
-  std::optional<SplitExperts> split_;  // of one group
+  std::optional<ExpertMlps> split_;    // of one group
   std::optional<OwnedExperts> owned_;  // of several
   std::optional<Mlp> shared_;
 };

@@ -49,7 +49,9 @@ Model::Model(const Communicator& world, const ModelConfig& config, const ModelWe
       hidden_(options.limits.max_tokens * config.hidden_size),
       normed_(options.limits.max_tokens * config.hidden_size),
       delta_(group_, options.limits.max_tokens, config.hidden_size) {
-  if (config.intermediate_size > 0) mlp_.emplace(context_, config.intermediate_size);
+  if (config.intermediate_size > 0) {
+    mlp_.emplace(context_, group_, options.limits.max_tokens, config.intermediate_size);
+  }
   if (config.moe.num_experts > 0) experts_.emplace(context_);
   if (config.moe.shortcut) {
     shortcut_ = AlignedBuffer<float>(options.limits.max_tokens * config.hidden_size);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstring>
 #include <exception>
 #include <limits>
 #include <type_traits>
@@ -13,113 +14,94 @@
 namespace mla::dist {
 namespace {
 
-/// Numbers and vectors of them, one after the other. Both ends are this program.
-class Packer {
+std::size_t padded(std::size_t bytes) {
+  return static_cast<std::size_t>(round_up(static_cast<std::int64_t>(bytes), 8));
+}
+
+/// Values, spans and vectors of them one after the other, each from a multiple of 8 bytes on. Both
+/// ends are this program.
+class Writer {
  public:
-  template <class T>
-  void put(const T& value) {
-    static_assert(std::is_trivially_copyable_v<T>);
-    put_all(std::span(&value, 1));
-  }
-  template <class T>
-  void put_vector(std::span<const T> values) {
-    put(std::ssize(values));
-    put_all(values);
+  template <class... T>
+  void operator()(const T&... values) {
+    (put(values), ...);
   }
   std::vector<std::byte> bytes;
 
  private:
   template <class T>
-  void put_all(std::span<const T> values) {
-    const auto from = std::as_bytes(values);
+  void put(const T& value) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    put_bytes(std::as_bytes(std::span(&value, 1)));
+  }
+  template <class T>
+  void put(const std::span<const T>& values) {
+    put(values.size());
+    put_bytes(std::as_bytes(values));
+  }
+  template <class T>
+  void put(const std::vector<T>& values) {
+    put(std::span<const T>(values));
+  }
+  void put_bytes(std::span<const std::byte> from) {
     bytes.insert(bytes.end(), from.begin(), from.end());
+    bytes.resize(padded(bytes.size()));
   }
 };
 
-class Unpacker {
+/// Spans that it reads point into the bytes.
+class Reader {
  public:
-  explicit Unpacker(std::span<const std::byte> bytes) : rest_(bytes) {}
+  explicit Reader(std::span<const std::byte> bytes) : rest_(bytes) {}
 
-  template <class T>
-  T get() {
-    T value;
-    get_all(std::span(&value, 1));
-    return value;
-  }
-  template <class T>
-  std::vector<T> get_vector() {
-    std::vector<T> values(static_cast<std::size_t>(get<std::ptrdiff_t>()));
-    get_all(std::span(values));
-    return values;
+  template <class... T>
+  void operator()(T&... values) {
+    (get(values), ...);
   }
   bool empty() const { return rest_.empty(); }
 
  private:
   template <class T>
-  void get_all(std::span<T> values) {
-    const auto to = std::as_writable_bytes(values);
-    std::copy_n(rest_.begin(), to.size(), to.begin());
-    rest_ = rest_.subspan(to.size());
+  void get(T& value) {
+    std::memcpy(&value, take(sizeof value), sizeof value);
   }
+  template <class T>
+  void get(std::span<const T>& values) {
+    std::size_t count = 0;
+    get(count);
+    values = {reinterpret_cast<const T*>(take(count * sizeof(T))), count};
+  }
+  template <class T>
+  void get(std::vector<T>& values) {
+    std::span<const T> from;
+    get(from);
+    values.assign(from.begin(), from.end());
+  }
+  const std::byte* take(std::size_t count) {
+    const std::byte* const from = rest_.data();
+    rest_ = rest_.subspan(padded(count));
+    return from;
+  }
+
   std::span<const std::byte> rest_;
 };
 
-/// A step as it travels; owns what a StepBatch points to.
-struct Order {
-  bool stop = false;
-  std::vector<std::vector<std::int32_t>> lists;  // tokens and pages of each sequence
-  StepBatch batch;
-  std::vector<RowRequest> rows;
-};
-
-std::vector<std::byte> pack(const StepBatch& batch, std::span<const RowRequest> rows) {
-  Packer packer;
-  packer.put(std::ssize(batch.sequences));
-  for (const StepSequence& sequence : batch.sequences) {
-    packer.put(sequence.group);
-    packer.put(sequence.start);
-    packer.put(sequence.prefill_end);
-    packer.put(sequence.logits);
-    packer.put_vector(sequence.tokens);
-    packer.put_vector(sequence.pages);
-  }
-  packer.put(std::ssize(rows));
-  for (const RowRequest& row : rows) {
-    packer.put(row.sampling);
-    packer.put(row.counter);
-    packer.put_vector(std::span(row.banned));
-    packer.put(row.given);
-    packer.put(row.top_logprobs);
-  }
-  return packer.bytes;
+/// What travels of a step, to a Writer or from a Reader.
+template <class Io>
+void travel(Io& io, auto& sequences, auto& rows) {
+  for (auto& s : sequences) io(s.group, s.start, s.prefill_end, s.logits, s.tokens, s.pages);
+  for (auto& r : rows) io(r.sampling, r.counter, r.banned, r.given, r.top_logprobs);
+}
+template <class Io>
+void travel(Io& io, auto& choice) {
+  io(choice.token, choice.failed, choice.logprobs);
 }
 
-Order unpack(std::span<const std::byte> bytes) {
-  Order order;
-  order.stop = bytes.empty();
-  if (order.stop) return order;
-  Unpacker unpacker(bytes);
-  const auto sequences = unpacker.get<std::ptrdiff_t>();
-  order.lists.reserve(static_cast<std::size_t>(2 * sequences));  // spans point into it
-  for (std::ptrdiff_t i = 0; i < sequences; ++i) {
-    StepSequence& sequence = order.batch.sequences.emplace_back();
-    sequence.group = unpacker.get<int>();
-    sequence.start = unpacker.get<std::int64_t>();
-    sequence.prefill_end = unpacker.get<std::int64_t>();
-    sequence.logits = unpacker.get<WantLogits>();
-    sequence.tokens = order.lists.emplace_back(unpacker.get_vector<std::int32_t>());
-    sequence.pages = order.lists.emplace_back(unpacker.get_vector<std::int32_t>());
-  }
-  const auto rows = unpacker.get<std::ptrdiff_t>();
-  for (std::ptrdiff_t i = 0; i < rows; ++i) {
-    RowRequest& row = order.rows.emplace_back();
-    row.sampling = unpacker.get<SamplingParams>();
-    row.counter = unpacker.get<SampleCounter>();
-    row.banned = unpacker.get_vector<std::int32_t>();
-    row.given = unpacker.get<std::optional<std::int32_t>>();
-    row.top_logprobs = unpacker.get<std::optional<std::int64_t>>();
-  }
-  return order;
+std::vector<std::byte> pack(const StepBatch& batch, std::span<const RowRequest> rows) {
+  Writer out;
+  out(batch.sequences.size(), rows.size());
+  travel(out, batch.sequences, rows);
+  return out.bytes;
 }
 
 }  // namespace
@@ -156,10 +138,16 @@ void ModelJob::follow() {
   while (true) {
     std::vector<std::byte> bytes;
     world_.broadcast(bytes);
-    const Order order = unpack(bytes);
-    if (order.stop) return;
+    if (bytes.empty()) return;
+    Reader in(bytes);
+    std::size_t sequences = 0;
+    std::size_t num_rows = 0;
+    in(sequences, num_rows);
+    StepBatch batch{std::vector<StepSequence>(sequences)};
+    std::vector<RowRequest> rows(num_rows);
+    travel(in, batch.sequences, rows);
     try {
-      compute(order.batch, order.rows);
+      compute(batch, rows);
     } catch (const InvalidArgument&) {
       // Rank 0 throws the same, and decides what to do about it.
     }
@@ -176,21 +164,11 @@ std::vector<RowChoice> ModelJob::compute(const StepBatch& batch, std::span<const
     }
     return choices;
   }
-  Packer packer;
-  for (const RowChoice& choice : choose_own(rows)) {
-    packer.put(choice.token);
-    packer.put(choice.failed);
-    packer.put_vector(std::span(choice.logprobs));
-  }
+  Writer out;
+  for (const RowChoice& choice : choose_own(rows)) travel(out, choice);
   std::vector<RowChoice> choices;
-  for (const std::vector<std::byte>& bytes : world_.gather(packer.bytes)) {
-    Unpacker unpacker(bytes);
-    while (!unpacker.empty()) {
-      RowChoice& choice = choices.emplace_back();
-      choice.token = unpacker.get<std::int32_t>();
-      choice.failed = unpacker.get<bool>();
-      choice.logprobs = unpacker.get_vector<TokenLogprob>();
-    }
+  for (const std::vector<std::byte>& bytes : world_.gather(out.bytes)) {
+    for (Reader in(bytes); !in.empty();) travel(in, choices.emplace_back());
   }
   return choices;
 }

@@ -2,14 +2,13 @@
 
 #include <algorithm>
 
-#include "dist/model/expert_layers.h"
-
 namespace mla::dist {
 namespace {
 
 /// Pairs of own experts, at most: of all tokens of a step.
-std::int64_t max_own_pairs(const ModelConfig& config, const ModelLimits& limits, int ranks) {
-  const std::int64_t experts = ceil_div(config.moe.num_experts, ranks);
+std::int64_t max_own_pairs(const ModelConfig& config, const ModelLimits& limits,
+                           const ModelSharding& sharding) {
+  const std::int64_t experts = ceil_div(config.moe.num_experts, sharding.ranks);
   return limits.max_tokens * std::min(config.moe.top_k, experts);
 }
 
@@ -19,28 +18,23 @@ OwnedExperts::OwnedExperts(const RankContext& context)
     : context_(context),
       hidden_(context.config.hidden_size),
       top_k_(context.config.moe.top_k),
-      experts_(experts_of(context.sharding, context.world.rank(), context.config.moe.num_experts)) {
+      experts_(experts_of(context.sharding, context.world.rank(), context.config.moe.num_experts)),
+      // Every rank of a group gets its columns of a pair: together one row for a pair.
+      mlps_(context, self_, max_own_pairs(context.config, context.limits, context.sharding),
+            hidden_) {
   const std::int64_t tokens = context.limits.max_tokens;
-  const std::int64_t pairs = max_own_pairs(context.config, context.limits, context.sharding.ranks);
-  const std::int64_t intermediate = context.config.moe.intermediate_size;
   // Parts of a group's tokens are even, so a rank sends at most all of them in a group of one.
   sent_ = AlignedBuffer<float>(tokens * (hidden_ + top_k_));
   tokens_ = AlignedBuffer<float>(tokens * (hidden_ + top_k_));
-  // Every rank of a group gets its columns of a pair: together one row for a pair.
-  inputs_ = AlignedBuffer<float>(pairs * hidden_);
-  gate_ = AlignedBuffer<float>(pairs * intermediate);
-  up_ = AlignedBuffer<float>(pairs * intermediate);
-  outputs_ = AlignedBuffer<float>(pairs * hidden_);
   received_ = AlignedBuffer<float>(tokens * top_k_ * context.part(hidden_).size());
 }
 
 std::int64_t OwnedExperts::buffer_bytes(const ModelConfig& config, const ModelLimits& limits,
                                         const ModelSharding& sharding) {
   const MoeConfig& moe = config.moe;
-  const std::int64_t pairs = max_own_pairs(config, limits, sharding.ranks);
-  return 4 * (2 * limits.max_tokens * (config.hidden_size + moe.top_k) +
-              pairs * 2 * (config.hidden_size + moe.intermediate_size) +
-              limits.max_tokens * moe.top_k * ceil_div(config.hidden_size, sharding.group_size));
+  const std::int64_t columns = ceil_div(config.hidden_size, sharding.group_size);
+  return 4 * limits.max_tokens * (2 * (config.hidden_size + moe.top_k) + moe.top_k * columns) +
+         ExpertMlps::buffer_bytes(config, max_own_pairs(config, limits, sharding), 1);
 }
 
 void OwnedExperts::begin(std::span<const std::int64_t> group_tokens) {
@@ -59,14 +53,9 @@ void OwnedExperts::begin(std::span<const std::int64_t> group_tokens) {
 const float* OwnedExperts::run(const MoeWeights& weights, const ExpertPairs& pairs,
                                std::span<const std::int32_t> chosen, const float* x,
                                Range columns) {
-  const std::int64_t intermediate = context_.config.moe.intermediate_size;
   gather_tokens(chosen, x);
   sort_pairs(chosen_, top_k_, experts_, pairs_);
-  copy_inputs(pairs_, hidden_, tokens_.data(), hidden_ + top_k_, context_.threads, inputs_.data());
-  activate_experts(context_, weights, pairs_, inputs_.data(), {0, intermediate}, gate_.data(),
-                   up_.data(), gate_.data(), intermediate, layers_);
-  project_experts(context_, weights, pairs_, gate_.data(), {0, hidden_}, outputs_.data(), layers_);
-  pack_outputs();
+  pack_outputs(mlps_.run(weights, pairs_, tokens_.data(), hidden_ + top_k_, {0, hidden_}));
 
   // Senders have their experts in ascending order, and each sends pairs by expert and token: what
   // comes in is in the order of `pairs`.
@@ -75,7 +64,7 @@ const float* OwnedExperts::run(const MoeWeights& weights, const ExpertPairs& pai
     const Range theirs = experts_of(context_.sharding, r, context_.config.moe.num_experts);
     receive_counts_.push_back(pairs.pairs_of(theirs).size() * columns.size());
   }
-  exchange_floats(context_.world, send_counts_, inputs_.data(), receive_counts_, received_.data());
+  exchange_floats(context_.world, send_counts_, mlps_.scratch(), receive_counts_, received_.data());
   return received_.data();
 }
 
@@ -95,9 +84,9 @@ void OwnedExperts::gather_tokens(std::span<const std::int32_t> chosen, const flo
 }
 
 /// For each rank its columns of the pairs of its group's tokens, in the order of the pairs.
-void OwnedExperts::pack_outputs() {
+void OwnedExperts::pack_outputs(const float* outputs) {
   const ModelSharding& sharding = context_.sharding;
-  float* to = inputs_.data();
+  float* to = mlps_.scratch();
   send_counts_.clear();
   for (int r = 0; r < sharding.ranks; ++r) {
     const int group = sharding.group_of(r);
@@ -106,7 +95,7 @@ void OwnedExperts::pack_outputs() {
     for (std::int64_t p = 0; p < pairs_.size(); ++p) {
       const std::int64_t token = pairs_.tokens[p];
       if (token < first_tokens_[group] || token >= first_tokens_[group + 1]) continue;
-      to = std::copy_n(outputs_.data() + p * hidden_ + columns.begin, columns.size(), to);
+      to = std::copy_n(outputs + p * hidden_ + columns.begin, columns.size(), to);
     }
     send_counts_.push_back(to - begin);
   }

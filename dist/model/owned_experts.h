@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/aligned_buffer.h"
+#include "dist/model/expert_mlps.h"
 #include "dist/model/expert_pairs.h"
 #include "dist/model/gather.h"
 #include "dist/model/rank_context.h"
@@ -35,7 +36,7 @@ class OwnedExperts {
 
  private:
   void gather_tokens(std::span<const std::int32_t> chosen, const float* x);
-  void pack_outputs();
+  void pack_outputs(const float* outputs);
 
   const RankContext& context_;
   std::int64_t hidden_;
@@ -52,12 +53,9 @@ class OwnedExperts {
   AlignedBuffer<float> sent_;         // [own tokens, hidden + top_k]
   AlignedBuffer<float> tokens_;       // the same of all groups
   std::vector<std::int32_t> chosen_;  // [all tokens, top_k]
-  AlignedBuffer<float> inputs_;       // [pairs, hidden]; then what is sent back
-  AlignedBuffer<float> gate_;         // [pairs, intermediate]
-  AlignedBuffer<float> up_;           // [pairs, intermediate]
-  AlignedBuffer<float> outputs_;      // [pairs, hidden]
-  AlignedBuffer<float> received_;     // [pairs of the group, own columns]
-  std::vector<kernels::LinearParams> layers_;
+  Communicator self_ = Communicator::self();
+  ExpertMlps mlps_;                // [pairs, hidden]; what is sent back lies in its scratch
+  AlignedBuffer<float> received_;  // [pairs of the group, own columns]
 };
 
 }  // namespace mla::dist

@@ -15,7 +15,7 @@ constexpr double kBytesPerMessage = 5e4;    ///< read in the time that a collect
 constexpr double kBytesPerMessageByte = 2;  ///< written by one, read by another
 
 double bytes_of(const MatrixView& matrix) {
-  return static_cast<double>(matrix.rows * matrix.cols * size_of(matrix.type));
+  return static_cast<double>(matrix.rows * matrix.row_bytes());
 }
 double bytes_of(const MlpWeights& mlp) {
   return bytes_of(mlp.gate) + bytes_of(mlp.up) + bytes_of(mlp.down);
@@ -31,8 +31,8 @@ struct WeightBytes {
 };
 
 WeightBytes weight_bytes(const AttentionConfig& config, const ModelWeights& weights) {
-  const double values_share = static_cast<double>(config.v_head_dim) /
-                              static_cast<double>(config.qk_nope_head_dim + config.v_head_dim);
+  const double values_share =
+      static_cast<double>(config.v_head_dim) / static_cast<double>(kv_b_head_dim(config));
   WeightBytes bytes;
   for (const LayerWeights& layer : weights.layers) {
     const AttentionWeights& a = layer.attention;

@@ -6,7 +6,6 @@
 
 #include <omp.h>
 
-#include "core/every_cpu.h"
 #include "core/split_plan.h"
 #include "kernels/weight_rows.h"
 
@@ -26,20 +25,12 @@ std::int64_t most_heads(const AttentionConfig& a, const ModelSharding& sharding)
 /// are zero where V is.
 MlaShape shape_of_head(const AttentionConfig& a) {
   const std::int64_t d_v = round_up(a.v_head_dim, 16);
-  return {.h_q = 1,
-          .h_kv = 1,
-          .d_qk = round_up(d_v + a.qk_nope_head_dim + a.qk_rope_head_dim, 8),
-          .d_v = d_v};
+  return {.h_q = 1, .h_kv = 1, .d_qk = round_up(d_v + q_head_dim(a), 8), .d_v = d_v};
 }
 
 WeightType type_of(DType dtype) {
   if (dtype == DType::kFp32) return WeightType::kFp32;
   return dtype == DType::kBf16 ? WeightType::kBf16 : WeightType::kFp16;
-}
-
-MLA_FOR_EVERY_CPU
-void merge(const PartialView& into, const PartialView& from) {
-  merge_partials(into, from);
 }
 
 }  // namespace
@@ -76,7 +67,7 @@ PrefillAttention::PrefillAttention(const RankContext& context)
 std::int64_t PrefillAttention::expanded_rows(const ModelConfig& config,
                                              const ModelSharding& sharding) {
   const AttentionConfig& a = config.attention;
-  return most_heads(a, sharding) * (a.qk_nope_head_dim + a.v_head_dim);
+  return most_heads(a, sharding) * kv_b_head_dim(a);
 }
 
 std::int64_t PrefillAttention::buffer_bytes(const ModelConfig& config, const ModelLimits& limits,
@@ -97,8 +88,7 @@ void PrefillAttention::run(const GroupStep& step, const MatrixView& kv_b, const 
                            const float* q, float* values, std::int64_t stride) {
   if (heads_.empty() && !context_.sharding.splits_cache()) return;
   if (!step.prefills.empty()) {
-    context_.bytes_read += heads_.size() * (config_.qk_nope_head_dim + config_.v_head_dim) *
-                           kv_b.cols * size_of(kv_b.type);
+    context_.bytes_read += heads_.size() * kv_b_head_dim(config_) * kv_b.row_bytes();
   }
   round_queries(step, q);
   for (const Part& part : step.prefills) {
@@ -118,7 +108,7 @@ void PrefillAttention::run(const GroupStep& step, const MatrixView& kv_b, const 
 /// (0, nope, rope), scaled, in the type of the cache.
 void PrefillAttention::round_queries(const GroupStep& step, const float* q) {
   const std::int64_t heads = heads_.size();
-  const std::int64_t dim = config_.qk_nope_head_dim + config_.qk_rope_head_dim;
+  const std::int64_t dim = q_head_dim(config_);
 #pragma omp parallel for schedule(static) num_threads(context_.threads)
   for (std::int64_t i = step.absorbed_tokens * heads; i < step.tokens() * heads; ++i) {
     kernels::store_scaled(dtype_, q + i * dim, dim, step.q_scales[i / heads],
@@ -159,7 +149,7 @@ void PrefillAttention::read_rows(const Part& part, Range keys, const std::byte* 
 /// kv[head][key] <- (V, K, rope) of `heads` and the first `keys` of `rows_`.
 void PrefillAttention::expand(const MatrixView& kv_b, Range heads, std::int64_t keys) {
   const std::int64_t nope = config_.qk_nope_head_dim;
-  const std::int64_t dim = nope + config_.v_head_dim;
+  const std::int64_t dim = kv_b_head_dim(config_);
   const std::int64_t size = size_of(dtype_);
   kernels::linear(context_.backend,
                   {.weights = kv_b,
@@ -202,7 +192,7 @@ void PrefillAttention::attend(const Part& part, Range keys, Range heads) {
     context_.backend.decode(
         decode_params(part, keys, rows, heads.begin, head), {0, 1}, chunk.m_log2,
         {memory + partial_floats_ * 4, static_cast<std::size_t>(workspace_bytes_)});
-    if (keys.begin > 0) merge(sum, chunk);
+    if (keys.begin > 0) merge_here(sum, chunk);
   }
 }
 

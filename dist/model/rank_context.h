@@ -33,7 +33,7 @@ struct RankContext {
     kernels::linear(backend, layers, threads, linear_workspace);
     for (const kernels::LinearParams& layer : layers) {
       if (layer.rows > 0) {
-        bytes_read += layer.outputs.size() * layer.weights.cols * size_of(layer.weights.type);
+        bytes_read += layer.outputs.size() * layer.weights.row_bytes();
       }
     }
   }

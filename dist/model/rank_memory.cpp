@@ -42,11 +42,10 @@ RankMemory rank_memory(const ModelConfig& config, const ModelWeights& weights,
                        const kernels::HostBackend& backend, int rank) {
   RankMemory memory;
   for (const UsedRows& used : used_rows(config, weights, sharding, rank)) {
-    memory.weights += used.rows.size() * used.matrix.cols * size_of(used.matrix.type);
+    memory.weights += used.rows.size() * used.matrix.row_bytes();
   }
   if (!config.tie_embeddings || sharding.ranks > 1) {
-    memory.weights +=
-        weights.embedding.rows * weights.embedding.cols * size_of(weights.embedding.type);
+    memory.weights += weights.embedding.rows * weights.embedding.row_bytes();
   }
   const Range heads = group_part(sharding, rank, config.attention.num_heads);
   memory.copies = Attention::copied_bytes(config, weights, heads.size());
@@ -54,7 +53,7 @@ RankMemory rank_memory(const ModelConfig& config, const ModelWeights& weights,
   memory.buffers =
       linear_workspace_bytes(config, sharding, limits, backend) +
       Attention::buffer_bytes(config, limits, sharding) +
-      Mlp::buffer_bytes(config.intermediate_size, limits, sharding) +
+      Mlp::buffer_bytes(limits.max_tokens, config.intermediate_size, sharding.group_size) +
       (config.moe.num_experts > 0 ? Experts::buffer_bytes(config, limits, sharding) : 0) +
       Head::buffer_bytes(config, limits, sharding.ranks) +
       limits.max_tokens * config.hidden_size * (config.moe.shortcut ? 3 : 2) * 4 +

@@ -21,13 +21,12 @@ void add_attention(const AttentionConfig& config, const AttentionWeights& weight
   const auto of_heads = [&](std::int64_t rows) {
     return Range{heads.begin * rows, heads.end * rows};
   };
-  const std::int64_t q_head_dim = config.qk_nope_head_dim + config.qk_rope_head_dim;
   // Side by side, as they are computed.
   const Range latents = group_part(sharding, rank, weights.q_a.rows + weights.kv_a.rows);
   used.push_back({weights.q_a, rows_within(latents, 0, weights.q_a.rows)});
   used.push_back({weights.kv_a, rows_within(latents, weights.q_a.rows, weights.kv_a.rows)});
-  used.push_back({config.q_lora_rank > 0 ? weights.q_b : weights.q, of_heads(q_head_dim)});
-  used.push_back({weights.kv_b, of_heads(config.qk_nope_head_dim + config.v_head_dim)});
+  used.push_back({config.q_lora_rank > 0 ? weights.q_b : weights.q, of_heads(q_head_dim(config))});
+  used.push_back({weights.kv_b, of_heads(kv_b_head_dim(config))});
   for (std::int64_t h = 0; sharding.fast_combine && h < config.num_heads; ++h) {
     if (h < heads.begin || h >= heads.end) used.push_back({weights.kv_b, value_rows(config, h)});
   }

@@ -42,6 +42,14 @@ struct ModelSharding {
     return static_cast<int>(std::min<std::int64_t>(position / cache_run, group_size - 1));
   }
 
+  /// Which of the first `context` positions of a sequence lie in pages of this rank of the group.
+  Range cache_positions(int rank, std::int64_t context) const {
+    if (!splits_cache()) return {0, context};
+    const bool is_last = rank + 1 == group_size;
+    return {std::min(rank * cache_run, context),
+            is_last ? context : std::min((rank + 1) * cache_run, context)};
+  }
+
   friend bool operator==(const ModelSharding&, const ModelSharding&) = default;
 };
 
@@ -61,10 +69,13 @@ inline Range experts_of(const ModelSharding& sharding, int rank, std::int64_t nu
   return even_part(num_experts, sharding.ranks, rank);
 }
 
-/// The rows of kv_b that are W_UV of a head.
+/// The rows of kv_b that are W_UK of a head, and those that are W_UV.
+inline Range key_rows(const AttentionConfig& config, std::int64_t head) {
+  const std::int64_t begin = head * kv_b_head_dim(config);
+  return {begin, begin + config.qk_nope_head_dim};
+}
 inline Range value_rows(const AttentionConfig& config, std::int64_t head) {
-  const std::int64_t end = (head + 1) * (config.qk_nope_head_dim + config.v_head_dim);
-  return {end - config.v_head_dim, end};
+  return {key_rows(config, head).end, (head + 1) * kv_b_head_dim(config)};
 }
 
 /// Rows of a matrix that a rank reads.

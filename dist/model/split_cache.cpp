@@ -6,27 +6,18 @@
 #include "kernels/weight_rows.h"
 
 namespace mla::dist {
-namespace {
 
-Batch with_heads(Batch batch, std::int64_t heads) {
-  batch.shape.h_q = heads;
-  return batch;
-}
-
-}  // namespace
-
-SplitCacheAttention::SplitCacheAttention(const RankContext& context, const Batch& batch)
+SplitCacheAttention::SplitCacheAttention(const RankContext& context)
     : context_(context),
-      batch_(with_heads(batch, context.config.attention.num_heads)),
-      queries_(context.group, context.limits.max_tokens, batch_.shape.h_q * batch_.shape.d_qk,
-               batch_.shape.d_qk),
-      rounded_(context.limits.max_tokens * batch_.shape.h_q * batch_.shape.d_qk *
-               size_of(batch_.dtype)) {
+      decoder_(context, context.config.attention.num_heads),
+      queries_(context.group, context.limits.max_tokens, shape().h_q * shape().d_qk, shape().d_qk),
+      rounded_(context.limits.max_tokens * shape().h_q * shape().d_qk *
+               size_of(context.limits.kv_dtype)) {
   if (context.sharding.fast_combine) {
     projected_.emplace(context);
     return;
   }
-  owned_ = AlignedBuffer<float>(context.limits.max_tokens * batch_.shape.h_q * batch_.shape.d_v);
+  owned_ = AlignedBuffer<float>(context.limits.max_tokens * shape().h_q * shape().d_v);
   all_outputs_ = AlignedBuffer<float>(owned_.size());
 }
 
@@ -42,19 +33,11 @@ std::int64_t SplitCacheAttention::buffer_bytes(const ModelConfig& config, const 
 
 void SplitCacheAttention::begin(const GroupStep& step) {
   combine_.reset();
-  decoder_.reset();
-  batch_.requests.clear();
   tokens_.clear();
-  for (const GroupStep::Part& part : step.absorbed) {
-    Request& request = batch_.requests.emplace_back();
-    request.query_len = part.tokens.size();
-    request.context_len = part.context();
-    tokens_.push_back(part.tokens);
-  }
+  for (const GroupStep::Part& part : step.absorbed) tokens_.push_back(part.tokens);
+  decoder_.begin(step);
   plan_partition();
-  plan_inputs(step);
-  plan_ = make_split_plan(batch_, partition_.pieces_of(context_.group.rank()), context_.threads);
-  decoder_.emplace(batch_, plan_, context_.backend);
+  decoder_.plan(step, partition_.pieces_of(context_.group.rank()), rounded_.data());
   if (projected_) {
     begin_fast();
   } else {
@@ -63,9 +46,9 @@ void SplitCacheAttention::begin(const GroupStep& step) {
 }
 
 void SplitCacheAttention::begin_exact() {
-  results_.emplace(batch_, partition_, context_.group.rank());
+  results_.emplace(batch(), partition_, context_.group.rank());
   // Windows of shared memory would cost more to make for a step than they save.
-  combine_.emplace(context_.group, batch_, partition_,
+  combine_.emplace(context_.group, batch(), partition_,
                    CombineSettings{.exchange = ExchangeKind::kP2p, .threads = context_.threads});
 }
 
@@ -81,17 +64,16 @@ void SplitCacheAttention::begin_fast() {
 }
 
 Range SplitCacheAttention::chunks_of(int rank, std::int64_t request) const {
-  const ModelSharding& sharding = context_.sharding;
-  const std::int64_t run = sharding.cache_run / batch_.chunk_tokens;
-  const std::int64_t chunks = batch_.num_chunks(batch_.requests[request]);
-  const bool is_last = rank + 1 == sharding.group_size;
-  return {std::min(rank * run, chunks), is_last ? chunks : std::min((rank + 1) * run, chunks)};
+  const std::int64_t context = batch().requests[request].context_len;
+  const Range positions = context_.sharding.cache_positions(rank, context);
+  return {ceil_div(positions.begin, batch().chunk_tokens),
+          ceil_div(positions.end, batch().chunk_tokens)};
 }
 
 /// A piece for each run of a sequence; the rank with most chunks of a sequence owns its results.
 void SplitCacheAttention::plan_partition() {
-  const auto requests = static_cast<std::int64_t>(batch_.requests.size());
-  const Range heads{0, batch_.shape.h_q};
+  const auto requests = static_cast<std::int64_t>(batch().requests.size());
+  const Range heads{0, shape().h_q};
   partition_ = {.mode = {.kind = ShardMode::Kind::kKv}};
   owned_tokens_.assign(static_cast<std::size_t>(context_.sharding.group_size), 0);
   for (std::int64_t r = 0; r < requests; ++r) {
@@ -112,40 +94,20 @@ void SplitCacheAttention::plan_partition() {
   partition_.piece_offsets.push_back(static_cast<std::int64_t>(partition_.pieces.size()));
 }
 
-void SplitCacheAttention::plan_inputs(const GroupStep& step) {
-  const std::int64_t row_words = batch_.shape.d_qk * size_of(batch_.dtype) / 2;
-  inputs_.kv = {.dtype = batch_.dtype,
-                .page_block_size = batch_.page_block_size,
-                .page_stride = batch_.page_block_size * row_words,
-                .token_stride = row_words,
-                .head_stride = row_words};
-  inputs_.pieces.clear();
-  const auto* const q = reinterpret_cast<const std::uint16_t*>(rounded_.data());
-  for (const Piece& piece : partition_.pieces_of(context_.group.rank())) {
-    const GroupStep::Part& part = step.absorbed[piece.request];
-    inputs_.pieces.push_back({.block_table = part.pages.data(),
-                              .q = q + part.tokens.begin * batch_.shape.h_q * row_words,
-                              .q_token_stride = batch_.shape.h_q * row_words,
-                              .q_head_stride = row_words});
-  }
-}
-
-void SplitCacheAttention::run(const std::uint16_t* cache, float* outputs) {
+void SplitCacheAttention::run(const std::byte* cache, float* outputs) {
   round_queries();
-  inputs_.kv.data = cache;
-  const auto& open = decoder_->run(inputs_, *results_);
-  combine_->post(plan_.items, open);
+  const auto& open = decoder_.run(cache, *results_);
+  combine_->post(decoder_.items(), open);
   combine_->finish(*results_);
   context_.partial_bytes_sent += combine_->stats().bytes_sent;
   spread_outputs(outputs);
 }
 
-void SplitCacheAttention::run(const std::uint16_t* cache, const MatrixView& kv_b,
+void SplitCacheAttention::run(const std::byte* cache, const MatrixView& kv_b,
                               ColumnGather& values) {
   round_queries();
-  inputs_.kv.data = cache;
-  const auto& open = decoder_->run(inputs_, *projected_);
-  projected_->finish_open(plan_.items, open);
+  const auto& open = decoder_.run(cache, *projected_);
+  projected_->finish_open(decoder_.items(), open);
   projected_->combine(kv_b, values);
   context_.partial_bytes_sent += projected_->stats().bytes_sent;
 }
@@ -153,17 +115,17 @@ void SplitCacheAttention::run(const std::uint16_t* cache, const MatrixView& kv_b
 void SplitCacheAttention::round_queries() {
   const std::int64_t tokens = tokens_.empty() ? 0 : tokens_.back().end;
   const float* const queries = queries_.gather(tokens);
-  const std::int64_t d_qk = batch_.shape.d_qk;
+  const std::int64_t d_qk = shape().d_qk;
 #pragma omp parallel for schedule(static) num_threads(context_.threads)
-  for (std::int64_t i = 0; i < tokens * batch_.shape.h_q; ++i) {
-    kernels::store_scaled(batch_.dtype, queries + i * d_qk, d_qk, 1,
-                          rounded_.data() + i * d_qk * size_of(batch_.dtype));
+  for (std::int64_t i = 0; i < tokens * shape().h_q; ++i) {
+    kernels::store_scaled(context_.limits.kv_dtype, queries + i * d_qk, d_qk, 1,
+                          rounded_.data() + i * d_qk * size_of(context_.limits.kv_dtype));
   }
 }
 
 void SplitCacheAttention::spread_outputs(float* outputs) {
-  const std::int64_t d_v = batch_.shape.d_v;
-  const std::int64_t token_floats = batch_.shape.h_q * d_v;
+  const std::int64_t d_v = shape().d_v;
+  const std::int64_t token_floats = shape().h_q * d_v;
   float* packed = owned_.data();
   for (const ResultSlice& slice : results_->slices()) {
     std::memcpy(packed, slice.out.data(), slice.out.size());
@@ -173,7 +135,7 @@ void SplitCacheAttention::spread_outputs(float* outputs) {
   context_.partial_bytes_sent +=
       owned_tokens_[context_.group.rank()] * token_floats * 4 * (context_.group.size() - 1);
 
-  const Range heads = context_.part(batch_.shape.h_q);
+  const Range heads = context_.part(shape().h_q);
   const float* from = all_outputs_.data();
   for (int owner = 0; owner < context_.sharding.group_size; ++owner) {
     for (const Ownership& owned : partition_.ownerships) {

@@ -5,16 +5,14 @@
 #include <vector>
 
 #include "core/aligned_buffer.h"
-#include "core/batch.h"
 #include "core/partition.h"
 #include "core/result_builder.h"
-#include "core/split_plan.h"
 #include "dist/combine.h"
+#include "dist/model/cache_decoder.h"
 #include "dist/model/gather.h"
 #include "dist/model/group_step.h"
 #include "dist/model/projected_partials.h"
 #include "dist/model/rank_context.h"
-#include "kernels/local_decode.h"
 
 namespace mla::dist {
 
@@ -27,8 +25,8 @@ namespace mla::dist {
 /// ModelSharding::fast_combine they meet as ProjectedPartials, and what comes out are values.
 class SplitCacheAttention {
  public:
-  /// `batch` says shape, types and scale. Collective over the group.
-  SplitCacheAttention(const RankContext& context, const Batch& batch);
+  /// `context` must outlive it. Collective over the group.
+  explicit SplitCacheAttention(const RankContext& context);
 
   /// Plans the work of a step. Collective over the group.
   void begin(const GroupStep& step);
@@ -38,32 +36,30 @@ class SplitCacheAttention {
 
   /// outputs[tokens, own heads, d_v] <- the attention of the queries to a layer's rows. Collective
   /// over the group; not with fast_combine.
-  void run(const std::uint16_t* cache, float* outputs);
+  void run(const std::byte* cache, float* outputs);
   /// values (this rank's columns) <- W_UV of that. Collective over the group; with fast_combine.
-  void run(const std::uint16_t* cache, const MatrixView& kv_b, ColumnGather& values);
+  void run(const std::byte* cache, const MatrixView& kv_b, ColumnGather& values);
 
   static std::int64_t buffer_bytes(const ModelConfig& config, const ModelLimits& limits,
                                    const ModelSharding& sharding);
 
  private:
+  const Batch& batch() const { return decoder_.batch(); }
+  const MlaShape& shape() const { return batch().shape; }
   Range chunks_of(int rank, std::int64_t request) const;
   void plan_partition();
-  void plan_inputs(const GroupStep& step);
   void begin_exact();
   void begin_fast();
   void round_queries();
   void spread_outputs(float* outputs);
 
   const RankContext& context_;
-  Batch batch_;
+  CacheDecoder decoder_;
   ColumnGather queries_;              // [tokens, all heads * d_qk]
-  AlignedBuffer<std::byte> rounded_;  // the same, of batch_.dtype
+  AlignedBuffer<std::byte> rounded_;  // the same, of kv_dtype
 
   Partition partition_;
   std::vector<Range> tokens_;  // of each request
-  kernels::RankInputs inputs_;
-  SplitPlan plan_;
-  std::optional<kernels::LocalDecoder> decoder_;
 
   // Of the exact combine.
   AlignedBuffer<float> owned_;              // [tokens owned, all heads, d_v]

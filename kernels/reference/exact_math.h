@@ -9,16 +9,14 @@ namespace mla::kernels {
 
 /// to[n] <- the exact values of n elements.
 inline void widen(DType dtype, const std::uint16_t* from, std::int64_t n, double* to) {
-  if (dtype == DType::kBf16) {
-    for (std::int64_t i = 0; i < n; ++i) to[i] = static_cast<double>(to_float(Bf16{from[i]}));
-  } else if (dtype == DType::kFp32) {
+  if (dtype == DType::kFp32) {
     for (std::int64_t i = 0; i < n; ++i) {
       float element;
       std::memcpy(&element, from + 2 * i, sizeof element);
       to[i] = static_cast<double>(element);
     }
   } else {
-    for (std::int64_t i = 0; i < n; ++i) to[i] = static_cast<double>(to_float(Fp16{from[i]}));
+    for (std::int64_t i = 0; i < n; ++i) to[i] = static_cast<double>(to_float(dtype, from[i]));
   }
 }
 

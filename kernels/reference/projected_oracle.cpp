@@ -1,47 +1,18 @@
 #include "kernels/reference/projected_oracle.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <vector>
 
+#include "core/partition.h"
+#include "kernels/local_decode.h"
 #include "kernels/reference/exact_math.h"
+#include "kernels/reference/oracle.h"
 
 namespace mla::kernels {
 namespace {
 
-/// `x` as an element of `dtype`.
-double rounded(DType dtype, double x) {
-  const auto single = static_cast<float>(x);
-  const float result =
-      dtype == DType::kBf16 ? to_float(to_bf16(single)) : to_float(to_fp16(single));
-  return static_cast<double>(result);
-}
-
-/// Attention of the absorbed query `q` [d_qk] to keys [0, seen): o [d_v]; returns the log-sum-exp.
-double attend(const Batch& batch, const KvView& kv, const std::int32_t* block_table,
-              std::int64_t kv_head, std::int64_t seen, const std::vector<double>& q,
-              std::vector<double>& o) {
-  std::fill(o.begin(), o.end(), 0.0);
-  if (seen <= 0) return std::numeric_limits<double>::infinity();
-  std::vector<double> row(batch.shape.d_qk);
-  std::vector<double> scores(seen);
-  for (std::int64_t t = 0; t < seen; ++t) {
-    widen(batch.dtype, kv.row(block_table, t, kv_head), batch.shape.d_qk, row.data());
-    scores[t] = batch.softmax_scale * dot(q.data(), row.data(), batch.shape.d_qk);
-  }
-  const double max = *std::max_element(scores.begin(), scores.end());
-  double sum = 0;
-  for (const double score : scores) sum += std::exp(score - max);
-  for (std::int64_t t = 0; t < seen; ++t) {
-    widen(batch.dtype, kv.row(block_table, t, kv_head), batch.shape.d_v, row.data());
-    add_scaled(o.data(), std::exp(scores[t] - max) / sum, row.data(), batch.shape.d_v);
-  }
-  return max + std::log(sum);
-}
-
-}  // namespace
-
+/// from [d_in] times the matrix of `head`: into [d_out].
 void multiply_exactly(const HeadMatrices& m, std::int64_t head, const double* from, double* into) {
   const std::uint16_t* data = m.data + head * m.head_stride;
   std::fill_n(into, m.d_out, 0.0);
@@ -54,33 +25,60 @@ void multiply_exactly(const HeadMatrices& m, std::int64_t head, const double* fr
   }
 }
 
+/// (nope W_UK, rope), rounded: [total_q, h_q, d_qk].
+std::vector<std::uint16_t> absorbed_queries(const Batch& batch, const HeadMatrices& w_uk,
+                                            const ProjectedQueries& queries, std::int64_t total_q) {
+  const MlaShape& shape = batch.shape;
+  std::vector<double> nope(w_uk.d_in);
+  std::vector<double> q(shape.d_v);
+  std::vector<std::uint16_t> absorbed(total_q * shape.h_q * shape.d_qk);
+  std::uint16_t* to = absorbed.data();
+  for (std::int64_t token = 0; token < total_q; ++token) {
+    for (std::int64_t head = 0; head < shape.h_q; ++head) {
+      widen(batch.dtype,
+            queries.nope + token * queries.nope_token_stride + head * queries.nope_head_stride,
+            w_uk.d_in, nope.data());
+      multiply_exactly(w_uk, head, nope.data(), q.data());
+      for (const double x : q) {
+        const auto single = static_cast<float>(x);
+        *to++ = batch.dtype == DType::kBf16 ? to_bf16(single).bits : to_fp16(single).bits;
+      }
+      to = std::copy_n(
+          queries.rope + token * queries.rope_token_stride + head * queries.rope_head_stride,
+          queries.d_rope, to);
+    }
+  }
+  return absorbed;
+}
+
+}  // namespace
+
 void projected_oracle(const Batch& batch, const HeadMatrices& w_uk, const HeadMatrices& w_uv,
                       const ProjectedInputs& inputs, std::span<double> out, std::span<double> lse) {
-  const MlaShape& shape = batch.shape;
-  const ProjectedQueries& queries = inputs.queries;
-  std::vector<double> nope(w_uk.d_in);
-  std::vector<double> q(shape.d_qk);
-  std::vector<double> o(shape.d_v);
-  std::int64_t token = 0;
-  for (std::size_t r = 0; r < batch.requests.size(); ++r) {
-    const Request& request = batch.requests[r];
-    for (std::int64_t j = 0; j < request.query_len; ++j, ++token) {
-      const std::int64_t seen =
-          request.context_len - (batch.causal ? request.query_len - 1 - j : 0);
-      for (std::int64_t head = 0; head < shape.h_q; ++head) {
-        widen(batch.dtype,
-              queries.nope + token * queries.nope_token_stride + head * queries.nope_head_stride,
-              w_uk.d_in, nope.data());
-        widen(batch.dtype,
-              queries.rope + token * queries.rope_token_stride + head * queries.rope_head_stride,
-              queries.d_rope, &q[shape.d_v]);
-        multiply_exactly(w_uk, head, nope.data(), q.data());
-        for (std::int64_t i = 0; i < shape.d_v; ++i) q[i] = rounded(batch.dtype, q[i]);
-        const std::int64_t row = token * shape.h_q + head;
-        lse[row] = attend(batch, inputs.kv, inputs.block_tables[r], head / shape.heads_per_kv(),
-                          seen, q, o);
-        multiply_exactly(w_uv, head, o.data(), &out[row * w_uv.d_out]);
-      }
+  const auto [h_q, h_kv, d_qk, d_v] = batch.shape;
+  const std::vector<std::int64_t> offsets = query_offsets(batch);
+  const std::vector<std::uint16_t> q =
+      absorbed_queries(batch, w_uk, inputs.queries, offsets.back());
+  const Partition whole = make_partition(batch, {.kind = ShardMode::Kind::kBatch}, 1);
+  RankInputs tensors{.kv = inputs.kv, .pieces = {}};
+  for (const Piece& piece : whole.pieces) {
+    tensors.pieces.push_back({.block_table = inputs.block_tables[piece.request],
+                              .q = q.data() + offsets[piece.request] * h_q * d_qk,
+                              .q_token_stride = h_q * d_qk,
+                              .q_head_stride = d_qk});
+  }
+  std::fill(out.begin(), out.end(), 0.0);
+  std::fill(lse.begin(), lse.end(), std::numeric_limits<double>::infinity());
+  for (const WorkItem& item : work_items(batch, whole.pieces)) {
+    std::vector<double> o(item.rows.size() * d_v);
+    std::vector<double> item_lse(item.rows.size());
+    oracle(decode_params(batch, item, tensors), o.data(), item_lse.data());
+    for (std::int64_t i = 0; i < item.rows.size(); ++i) {
+      const std::int64_t row = item.rows.begin + i;
+      const std::int64_t token = offsets[item.request] + row / item.heads.size();
+      const std::int64_t head = item.heads.begin + row % item.heads.size();
+      lse[token * h_q + head] = item_lse[i];
+      multiply_exactly(w_uv, head, &o[i * d_v], &out[(token * h_q + head) * w_uv.d_out]);
     }
   }
 }

@@ -126,13 +126,6 @@ TYPED_TEST(HalfType, NeverTurnsNanIntoANumber) {
   EXPECT_TRUE(TypeParam::format.is_nan(TypeParam::round(tiny_payload).bits));
 }
 
-TEST(DType, ConvertsAtCompileTime) {
-  static_assert(to_float(Bf16{0x3f80}) == 1.0F);
-  static_assert(to_float(Fp16{0x3c00}) == 1.0F);
-  static_assert(to_bf16(-2.0F).bits == 0xc000);
-  static_assert(to_fp16(-2.0F).bits == 0xc000);
-}
-
 TEST(DType, HasNamesAndSizes) {
   EXPECT_EQ(name_of(DType::kBf16), "bf16");
   EXPECT_EQ(name_of(DType::kFp16), "fp16");

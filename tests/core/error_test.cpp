@@ -39,11 +39,6 @@ TEST(Error, StaysOnOneLineWhateverTheFileSays) {
                "custom_id: 'a?b?c?'; expected ?");
 }
 
-TEST(Error, IsOneFamily) {
-  EXPECT_THROW(throw FormatError("a", "b", "c"), Error);
-  EXPECT_THROW(throw IoError("read", "x", 0), std::runtime_error);
-}
-
 TEST(ExitCodes, AreThoseOfTheManualAndFitOpenMpi) {
   const std::pair<ExitCode, int> codes[] = {{ExitCode::kDone, 0},
                                             {ExitCode::kUsage, 2},

@@ -61,18 +61,16 @@ TEST(ExactMath, NanStaysNan) {
   EXPECT_TRUE(std::isnan(lse_exact(1, kNan)));
 }
 
+void see_power(float x, Rounding& rounding) {
+  rounding.see(exp2_exact(x), static_cast<float>(std::exp2(static_cast<double>(x))));
+}
+
 TEST(ExactMath, PowersAreRoundedFromTheTrueValue) {
   Rounding rounding;
   FloatWalk tiny(-1e-38F, -1e-7F, 500'000);
   FloatWalk usual(-1e-7F, -155.0F, 3'000'000);
-  for (int i = 0; i < 500'000; ++i) {
-    const float x = tiny.next();
-    rounding.see(exp2_exact(x), static_cast<float>(std::exp2(static_cast<double>(x))));
-  }
-  for (int i = 0; i < 3'000'000; ++i) {
-    const float x = usual.next();
-    rounding.see(exp2_exact(x), static_cast<float>(std::exp2(static_cast<double>(x))));
-  }
+  for (int i = 0; i < 500'000; ++i) see_power(tiny.next(), rounding);
+  for (int i = 0; i < 3'000'000; ++i) see_power(usual.next(), rounding);
   EXPECT_LE(rounding.others, 1);
 }
 
@@ -80,10 +78,7 @@ TEST(ExactMath, SubnormalPowersAreRoundedOnce) {
   Rounding rounding;
   std::mt19937 random(1);
   std::uniform_real_distribution<float> range(-150, -126);
-  for (int i = 0; i < 500'000; ++i) {
-    const float x = range(random);
-    rounding.see(exp2_exact(x), static_cast<float>(std::exp2(static_cast<double>(x))));
-  }
+  for (int i = 0; i < 500'000; ++i) see_power(range(random), rounding);
   EXPECT_LE(rounding.others, 1);
 }
 

@@ -29,7 +29,7 @@ double element(const std::vector<std::byte>& bytes, DType dtype, std::int64_t in
   }
   std::uint16_t bits = 0;
   std::memcpy(&bits, at, sizeof bits);
-  return static_cast<double>(dtype == DType::kBf16 ? to_float(Bf16{bits}) : to_float(Fp16{bits}));
+  return static_cast<double>(to_float(dtype, bits));
 }
 
 /// Finishes every item that `rank` owns with out = 64 query + head, lse = 0.

@@ -14,15 +14,13 @@
 #endif
 
 #include "core/error.h"
+#include "tests/core/special_floats.h"
 
 namespace mla {
 namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
-
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 /// How often each token comes in `draws` draws.
 std::map<std::int32_t, int> count_draws(const std::vector<float>& logits,
@@ -108,7 +106,7 @@ TEST(Sampler, OfEqualLogitsTakesTheLowerId) {
 }
 
 TEST(Sampler, NeverDrawsMinusInfinity) {
-  EXPECT_EQ(tokens_drawn({-kInfinity, 0, -kInfinity, 0}, {.temperature = kMaxTemperature}),
+  EXPECT_EQ(tokens_drawn({-kInf, 0, -kInf, 0}, {.temperature = kMaxTemperature}),
             (std::set<std::int32_t>{1, 3}));
 }
 
@@ -152,8 +150,8 @@ TEST(Sampler, RefusesLogitsThatAreNoNumbers) {
     return "none";
   };
   EXPECT_THAT(error_of({1, kNan, 2}), HasSubstr("logits: largest is"));
-  EXPECT_THAT(error_of({1, kInfinity}), HasSubstr("logits: largest is inf"));
-  EXPECT_THAT(error_of({-kInfinity, -kInfinity}), HasSubstr("logits: largest is -inf"));
+  EXPECT_THAT(error_of({1, kInf}), HasSubstr("logits: largest is inf"));
+  EXPECT_THAT(error_of({-kInf, -kInf}), HasSubstr("logits: largest is -inf"));
 }
 
 TEST(SamplingParams, NameWhatIsOutOfRange) {
@@ -190,7 +188,7 @@ TEST(UniformNumber, DiffersByEveryPartOfItsCounter) {
 TEST(LargestLogit, IsOfTheLowestIdOfEqualOnes) {
   EXPECT_EQ(largest_logit(std::vector<float>{1, 3, 3}).id, 1);
   EXPECT_EQ(largest_logit(std::vector<float>{-0.0F, 0.0F}).id, 0);
-  EXPECT_EQ(largest_logit(std::vector<float>{-kInfinity, -kInfinity}, 10).id, 10);
+  EXPECT_EQ(largest_logit(std::vector<float>{-kInf, -kInf}, 10).id, 10);
   EXPECT_EQ(largest_logit({}).id, -1);
   EXPECT_EQ(largest_logit(std::vector<float>{1, kNan, 9, kNan}).id, 1);
 }

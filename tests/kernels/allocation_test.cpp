@@ -5,10 +5,11 @@
 #include <gtest/gtest.h>
 
 #include "core/result_builder.h"
+#include "kernels/local_decode.h"
 #include "kernels/projected_decode.h"
 #include "tests/kernels/c_call.h"
 #include "tests/kernels/linear_problem.h"
-#include "tests/kernels/local_problem.h"
+#include "tests/support/generated_problem.h"
 #include "tests/support/runner.h"
 
 namespace {
@@ -98,7 +99,7 @@ TEST(LinearLayers, AllocateNothing) {
 }
 
 TEST(LocalDecoder, AllocatesNothingInARun) {
-  const LocalProblem problem({1000, 64, 150, 3000});
+  const GeneratedProblem problem({128, 1, 40, 32}, {{1, 1000}, {1, 64}, {1, 150}, {1, 3000}});
   for (const int ranks : {1, 2}) {
     const Partition partition = make_partition(problem.batch(), {ShardMode::Kind::kKv}, ranks);
     const auto pieces = partition.pieces_of(0);

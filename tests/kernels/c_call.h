@@ -110,7 +110,7 @@ class CCall {
   float out_element(std::int64_t i) const {
     if (spec.out_dtype == MLA_FP32) return reinterpret_cast<const float*>(out.data())[i];
     const std::uint16_t bits = reinterpret_cast<const std::uint16_t*>(out.data())[i];
-    return spec.dtype == MLA_BF16 ? to_float(Bf16{bits}) : to_float(Fp16{bits});
+    return to_float(static_cast<DType>(spec.dtype), bits);
   }
 
   std::int64_t total_q_ = 0;

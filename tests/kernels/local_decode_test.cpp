@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "core/result_builder.h"
-#include "tests/kernels/local_problem.h"
+#include "tests/support/generated_problem.h"
 #include "tests/support/runner.h"
 
 #ifdef MLA_HAVE_RAPIDCHECK
@@ -15,6 +15,8 @@
 
 namespace mla::test {
 namespace {
+
+constexpr MlaShape kShape{128, 1, 40, 32};
 
 /// What one rank makes of a problem: finished results, and the partials that others go on with.
 struct Outcome {
@@ -31,7 +33,7 @@ std::vector<float> values_of(const PartialView& partial) {
   return values;
 }
 
-Outcome decode(const LocalProblem& problem, const Partition& partition, int rank, int threads,
+Outcome decode(const GeneratedProblem& problem, const Partition& partition, int rank, int threads,
                const kernels::HostBackend& backend, int runs = 1) {
   const auto pieces = partition.pieces_of(rank);
   const SplitPlan plan = make_split_plan(problem.batch(), pieces, threads);
@@ -48,7 +50,7 @@ Outcome decode(const LocalProblem& problem, const Partition& partition, int rank
   return outcome;
 }
 
-void expect_same_bits_for_any_threads(const LocalProblem& problem, const Partition& partition,
+void expect_same_bits_for_any_threads(const GeneratedProblem& problem, const Partition& partition,
                                       int rank) {
   for (const kernels::HostBackend* backend : usable_backends()) {
     const Outcome alone = decode(problem, partition, rank, 1, *backend);
@@ -60,27 +62,27 @@ void expect_same_bits_for_any_threads(const LocalProblem& problem, const Partiti
 }
 
 TEST(LocalDecoder, GivesTheSameBitsForAnyNumberOfThreads) {
-  const LocalProblem problem({1000, 64, 0, 1, 300});
+  const GeneratedProblem problem(kShape, {{1, 1000}, {1, 64}, {1, 0}, {1, 1}, {1, 300}});
   expect_same_bits_for_any_threads(
       problem, make_partition(problem.batch(), {ShardMode::Kind::kBatch}, 1), 0);
 }
 
 TEST(LocalDecoder, CutsRowsOfAShortRequestOverThreads) {
   for (const std::int64_t context_len : {50, 128, 150}) {
-    const LocalProblem problem({context_len});
+    const GeneratedProblem problem(kShape, {{1, context_len}});
     expect_same_bits_for_any_threads(
         problem, make_partition(problem.batch(), {ShardMode::Kind::kBatch}, 1), 0);
   }
 }
 
 TEST(LocalDecoder, LeavesTheSamePartialsToOtherRanks) {
-  const LocalProblem problem({200, 500});
+  const GeneratedProblem problem(kShape, {{1, 200}, {1, 500}});
   const Partition partition = make_partition(problem.batch(), {ShardMode::Kind::kKv}, 3);
   for (int rank = 0; rank < 3; ++rank) expect_same_bits_for_any_threads(problem, partition, rank);
 }
 
 TEST(LocalDecoder, MayRunAgain) {
-  const LocalProblem problem({500, 300});
+  const GeneratedProblem problem(kShape, {{1, 500}, {1, 300}});
   const Partition partition = make_partition(problem.batch(), {ShardMode::Kind::kKv}, 2);
   const kernels::HostBackend& backend = kernels::find_host_backend("auto");
   for (const int threads : {1, 2, 16}) {
@@ -101,7 +103,7 @@ Outcome decode(kernels::NodeDecoder& decoder, const Batch& batch, const Partitio
 }
 
 void expect_same_bits_when_planned_anew(const kernels::Backend& backend,
-                                        const LocalProblem& problem) {
+                                        const GeneratedProblem& problem) {
   if (!backend.why_unsupported(problem.batch()).empty()) return;
   const std::vector<Piece> held{
       {0, {0, 128}, {0, 11}}, {1, {0, 128}, {0, 2}}, {2, {0, 128}, {0, 9}}};
@@ -130,9 +132,9 @@ void expect_same_bits_when_planned_anew(const kernels::Backend& backend,
 
 // On GPUs, too, where there are some: they have the tensors of all pieces from the start.
 TEST(NodeDecoder, GivesTheSameBitsWhenItPlansAnewForOtherLengthsAndPieces) {
-  const std::vector<std::int64_t> lengths{700, 90, 64 * 9};
-  const LocalProblem small(lengths);
-  const LocalProblem for_gpus({.context_lens = lengths, .d_qk = 576, .d_v = 512});
+  const std::vector<RequestSizes> lengths{{1, 700}, {1, 90}, {1, 64 * 9}};
+  const GeneratedProblem small(kShape, lengths);
+  const GeneratedProblem for_gpus({128, 1, 576, 512}, lengths);
   for (const kernels::Backend* backend : kernels::backends()) {
     if (!backend->why_unavailable().empty()) continue;
     expect_same_bits_when_planned_anew(*backend, small);
@@ -141,7 +143,7 @@ TEST(NodeDecoder, GivesTheSameBitsWhenItPlansAnewForOtherLengthsAndPieces) {
 }
 
 TEST(LocalDecoder, CountsEveryChunkOfAnItemOnce) {
-  const LocalProblem problem({150});
+  const GeneratedProblem problem(kShape, {{1, 150}});
   const Partition partition = make_partition(problem.batch(), {ShardMode::Kind::kBatch}, 1);
   for (const int threads : {1, 16}) {
     const SplitPlan plan = make_split_plan(problem.batch(), partition.pieces_of(0), threads);
@@ -169,17 +171,16 @@ ResultSlice heads_of(const ResultSlice& all, Range heads, std::int64_t query_len
 }
 
 RC_GTEST_PROP(LocalDecoder, GivesTheSameBitsForAnyThreadsPagesAndHeads, ()) {
-  LocalSpec spec;
-  spec.context_lens = *rc::gen::container<std::vector<std::int64_t>>(
-      *rc::gen::inRange(1, 4), rc::gen::inRange<std::int64_t>(0, 300));
-  spec.query_len = *rc::gen::inRange<std::int64_t>(1, 4);
-  spec.heads = *rc::gen::element<std::int64_t>(1, 3, 5, 8, 16, 20, 63, 128);
-  const LocalProblem problem(spec);
-  spec.page_block_size = *rc::gen::element<std::int64_t>(1, 7, 64, 100);
-  const LocalProblem relaid(spec);
+  const auto query_len = *rc::gen::inRange<std::int64_t>(1, 4);
+  std::vector<RequestSizes> lengths(*rc::gen::inRange<std::size_t>(1, 4));
+  for (RequestSizes& r : lengths) r = {query_len, *rc::gen::inRange<std::int64_t>(0, 300)};
+  const auto heads = *rc::gen::element<std::int64_t>(1, 3, 5, 8, 16, 20, 63, 128);
+  const MlaShape shape{heads, 1, 40, 32};
+  const GeneratedProblem problem(shape, lengths);
+  const GeneratedProblem relaid(shape, lengths, 1, *rc::gen::element<std::int64_t>(1, 7, 64, 100));
   const int threads = *rc::gen::inRange(1, 9);
-  const auto ranks = static_cast<int>(
-      *rc::gen::inRange<std::int64_t>(1, std::min<std::int64_t>(4, spec.heads) + 1));
+  const auto ranks =
+      static_cast<int>(*rc::gen::inRange<std::int64_t>(1, std::min<std::int64_t>(4, heads) + 1));
 
   const Partition whole = make_partition(problem.batch(), {ShardMode::Kind::kBatch}, 1);
   const Partition sliced = make_partition(relaid.batch(), {ShardMode::Kind::kHeads}, ranks);
@@ -187,7 +188,7 @@ RC_GTEST_PROP(LocalDecoder, GivesTheSameBitsForAnyThreadsPagesAndHeads, ()) {
     const Outcome all = decode(problem, whole, 0, 1, *backend);
     for (int rank = 0; rank < ranks; ++rank) {
       for (const ResultSlice& slice : decode(relaid, sliced, rank, threads, *backend).results) {
-        RC_ASSERT(slice == heads_of(all.results[slice.request], slice.heads, spec.query_len));
+        RC_ASSERT(slice == heads_of(all.results[slice.request], slice.heads, query_len));
       }
     }
   }

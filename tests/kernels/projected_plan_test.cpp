@@ -121,14 +121,13 @@ TEST(ProjectedPlan, CoversEveryTokenAndHeadOnce) {
     const ProjectedPlan plan = kernels::make_projected_plan(batch, {128, 128}, threads);
     RC_ASSERT(plan.threads() == threads);
     RC_ASSERT(plan.thread_offsets.back() == static_cast<std::int64_t>(plan.tiles.size()));
-    std::vector<int> covered(total_queries(batch) * batch.shape.h_q, 0);
+    const std::vector<std::int64_t> offsets = query_offsets(batch);
+    std::vector<int> covered(offsets.back() * batch.shape.h_q, 0);
     for (const ProjectedTile& tile : plan.tiles) {
       std::int64_t queries = 0;
       for (std::int64_t p = tile.parts.begin; p < tile.parts.end; ++p) {
         const kernels::ProjectedPart& part = plan.parts[p];
-        std::int64_t first = 0;
-        for (std::int64_t r = 0; r < part.request; ++r) first += batch.requests[r].query_len;
-        RC_ASSERT(first + part.queries.begin == tile.tokens.begin + queries);
+        RC_ASSERT(offsets[part.request] + part.queries.begin == tile.tokens.begin + queries);
         queries += part.queries.size();
       }
       RC_ASSERT(queries == tile.tokens.size());

@@ -82,17 +82,11 @@ ProjectedModel ProjectedModel::only(Range requests) const {
   return part;
 }
 
-std::int64_t total_queries(const Batch& batch) {
-  std::int64_t total = 0;
-  for (const Request& r : batch.requests) total += r.query_len;
-  return total;
-}
-
 Results run_fused(const ProjectedModel& model, const kernels::HostBackend& backend,
                   const kernels::ProjectedPlan& plan) {
   constexpr std::int64_t kCanaryBytes = 256;
   const kernels::PackedProjections weights(backend, model.w_uk(), model.w_uv());
-  const std::int64_t rows = total_queries(model.batch()) * model.batch().shape.h_q;
+  const std::int64_t rows = model.total_q() * model.batch().shape.h_q;
   const float nan = std::numeric_limits<float>::quiet_NaN();
   Results results{std::vector<float>(rows * model.dims().d_v_head, nan),
                   std::vector<float>(rows, nan)};

@@ -22,7 +22,7 @@ class ProjectedModel {
   const Batch& batch() const { return batch_; }
   const kernels::ProjectionDims& dims() const { return spec_.dims; }
   const Problem& problem() const { return *problem_; }
-  std::int64_t total_q() const { return problem_->total_queries(); }
+  std::int64_t total_q() const { return query_offsets(batch_).back(); }
   std::int64_t d_rope() const { return spec_.attention.shape.d_qk - spec_.attention.shape.d_v; }
 
   kernels::HeadMatrices w_uk() const;
@@ -42,9 +42,6 @@ class ProjectedModel {
   std::vector<std::uint16_t> weight_;
   std::vector<std::uint16_t> queries_;
 };
-
-/// Of all requests.
-std::int64_t total_queries(const Batch& batch);
 
 /// Runs the fused operator in a workspace full of NaN with a canary behind it.
 Results run_fused(const ProjectedModel& model, const kernels::HostBackend& backend,

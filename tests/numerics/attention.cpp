@@ -129,11 +129,7 @@ ExactAttention finish(const kernels::DecodeParams& params, const std::vector<dou
 
 /// to[n] <- n elements of the cache.
 void widen(DType dtype, const std::uint16_t* from, std::int64_t n, float* to) {
-  if (dtype == DType::kBf16) {
-    for (std::int64_t i = 0; i < n; ++i) to[i] = to_float(Bf16{from[i]});
-  } else {
-    for (std::int64_t i = 0; i < n; ++i) to[i] = to_float(Fp16{from[i]});
-  }
+  for (std::int64_t i = 0; i < n; ++i) to[i] = to_float(dtype, from[i]);
 }
 
 /// Dot products of one key with up to kMaxPlainRows queries, each a sum over the elements in order.
@@ -209,10 +205,8 @@ FloatAttention plain_attention(const kernels::DecodeParams& params, PlainPrecisi
     const std::span<float> row_weights(&weights[row * context], static_cast<std::size_t>(context));
     result.lse[row] = plain_softmax(row_weights);
     if (precision == PlainPrecision::kFp32) continue;
-    for (float& weight : row_weights) {
-      const std::uint16_t bits = to_bits(dtype, static_cast<double>(weight));
-      widen(dtype, &bits, 1, &weight);
-    }
+    for (float& weight : row_weights)
+      weight = to_float(dtype, to_bits(dtype, static_cast<double>(weight)));
   }
   for (std::int64_t t = 0; t < context; ++t) {
     widen(dtype, params.kv.row(params.block_table, t, params.kv_head), d_v, key.data());

@@ -14,6 +14,7 @@
 #include <CLI/CLI.hpp>
 
 #include "core/error.h"
+#include "core/median.h"
 #include "tests/numerics/errors.h"
 #include "tests/numerics/inputs.h"
 #include "tests/support/runner.h"
@@ -96,13 +97,6 @@ struct Point {
   std::vector<ResultErrors> errors;
   std::vector<double> n_eff;  ///< median over rows
 };
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return values.size() % 2 == 1 ? *middle
-                                : (*middle + *std::max_element(values.begin(), middle)) / 2;
-}
 
 /// One point of each method's curve. Methods run side by side.
 std::vector<Point> measure(const Options& options, const std::vector<Method>& methods,

@@ -116,9 +116,8 @@ INSTANTIATE_TEST_SUITE_P(Backends, ErrorGrowth,
                          testing::Combine(testing::ValuesIn(usable_backends()),
                                           testing::Values(DType::kBf16, DType::kFp16)),
                          [](const auto& test) {
-                           std::string name(std::get<0>(test.param)->name());
-                           for (char& c : name) c = c == '-' ? '_' : c;
-                           return name + "_" + std::string(name_of(std::get<1>(test.param)));
+                           return test_name(*std::get<0>(test.param)) + "_" +
+                                  std::string(name_of(std::get<1>(test.param)));
                          });
 
 /// What the chunks and the tree are for, and that the tests above would see it if they broke.

@@ -39,10 +39,8 @@ double max_relative(std::span<const float> values, std::span<const double> exact
 
 std::vector<float> rounded(std::span<const float> values, DType dtype) {
   std::vector<float> result;
-  for (const float x : values) {
-    const std::uint16_t bits = to_bits(dtype, static_cast<double>(x));
-    result.push_back(dtype == DType::kBf16 ? to_float(Bf16{bits}) : to_float(Fp16{bits}));
-  }
+  for (const float x : values)
+    result.push_back(to_float(dtype, to_bits(dtype, static_cast<double>(x))));
   return result;
 }
 

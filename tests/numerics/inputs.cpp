@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/generator.h"
+#include "core/random_stream.h"
 #include "tests/support/problem.h"
 
 namespace mla::test {
@@ -47,16 +48,9 @@ double heavy_tail(const InputToken& t) {
   return std::min(1 / std::sqrt(t.uniform), 1000.0);
 }
 
-float to_float(DType dtype, std::uint16_t bits) {
-  return dtype == DType::kBf16 ? mla::to_float(Bf16{bits}) : mla::to_float(Fp16{bits});
-}
-
 /// The `uniform` of a token: the upper bits of SplitMix64's output.
 double uniform_of(std::uint64_t seed, std::int64_t token) {
-  std::uint64_t x = (seed << 32) + static_cast<std::uint64_t>(token) * 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  x ^= x >> 31;
+  const std::uint64_t x = split_mix((seed << 32) + static_cast<std::uint64_t>(token) * kGoldenStep);
   return (static_cast<double>(x >> 11) + 0.5) * 0x1p-53;
 }
 

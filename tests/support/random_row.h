@@ -4,6 +4,7 @@
 
 #include "core/dtype.h"
 #include "core/host_device.h"
+#include "core/random_stream.h"
 
 namespace mla::test {
 
@@ -21,10 +22,10 @@ class RandomRow {
  public:
   /// @param magnitude standard deviation
   MLA_HOST_DEVICE constexpr RandomRow(std::uint64_t seed, DType dtype, double magnitude)
-      : key_(mix(seed)), dtype_(dtype), unit_(magnitude / kStandardDeviation) {}
+      : key_(split_mix(seed)), dtype_(dtype), unit_(magnitude / kStandardDeviation) {}
 
   MLA_HOST_DEVICE constexpr std::uint16_t operator[](std::int64_t i) const {
-    const std::uint64_t x = mix(key_ + static_cast<std::uint64_t>(i) * 0x9e3779b97f4a7c15u);
+    const std::uint64_t x = split_mix(key_ + static_cast<std::uint64_t>(i) * kGoldenStep);
     const auto sum = static_cast<std::int64_t>((x & 0xffff) + (x >> 16 & 0xffff) +
                                                (x >> 32 & 0xffff) + (x >> 48)) -
                      131070;
@@ -33,13 +34,6 @@ class RandomRow {
 
  private:
   static constexpr double kStandardDeviation = 37837.2;  // of a sum of four 16-bit uniform numbers
-
-  /// A mixing step of SplitMix64.
-  MLA_HOST_DEVICE static constexpr std::uint64_t mix(std::uint64_t x) {
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-  }
 
   std::uint64_t key_;
   DType dtype_;

@@ -14,20 +14,7 @@
 namespace mla::dist {
 namespace {
 
-using Sequences = std::vector<std::vector<std::int32_t>>;
 using Logits = std::map<std::pair<std::int64_t, std::int64_t>, std::vector<float>>;
-
-Sequences random_sequences(const TestModel& model, const std::vector<std::int64_t>& lengths) {
-  std::mt19937 random(11);
-  Sequences sequences;
-  for (const std::int64_t length : lengths) {
-    auto& s = sequences.emplace_back();
-    for (std::int64_t i = 0; i < length; ++i) {
-      s.push_back(static_cast<std::int32_t>(random() % model.config.vocab_size));
-    }
-  }
-  return sequences;
-}
 
 /// As if the first three quarters of each sequence were a prompt of blocks of 64 tokens, of which
 /// whole ones take the MHA form.

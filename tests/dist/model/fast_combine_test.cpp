@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -15,8 +14,6 @@
 namespace mla::dist {
 namespace {
 
-using Sequences = std::vector<std::vector<std::int32_t>>;
-
 /// A layer of DeepSeek's proportions: values have a quarter of the latents' width.
 TestModel wide_model() {
   TestModel model{tiny_model("minicpm3").config, {}, ""};
@@ -27,18 +24,6 @@ TestModel wide_model() {
   model.config.max_position = 4096;
   model.weights = proto::make_dummy_weights(model.config, 3, WeightType::kBf16);
   return model;
-}
-
-Sequences sequences_of(const std::vector<std::int64_t>& lengths, std::int64_t vocab) {
-  std::mt19937 random(5);
-  Sequences sequences;
-  for (const std::int64_t length : lengths) {
-    auto& s = sequences.emplace_back();
-    for (std::int64_t i = 0; i < length; ++i) {
-      s.push_back(static_cast<std::int32_t>(random() % vocab));
-    }
-  }
-  return sequences;
 }
 
 ModelSharding sharding_with(bool fast) {
@@ -117,7 +102,7 @@ TEST(FastCombine, IsCloseToTheExactOne) {
     SCOPED_TRACE(family);
     TestModel model = tiny_model(family);
     model.config.max_position = 2048;
-    const Sequences sequences = sequences_of({1100, 30, 600}, model.config.vocab_size);
+    const Sequences sequences = random_sequences(model, {1100, 30, 600});
     const Outcome exact = decode(model, sequences, false, 2, 300);
     const Outcome fast = decode(model, sequences, true, 2, 300);
     EXPECT_LE(share_of_other_logits(model, exact, fast), share);
@@ -127,7 +112,7 @@ TEST(FastCombine, IsCloseToTheExactOne) {
 TEST(FastCombine, DependsOnTheCutOfASequenceAlone) {
   TestModel model = tiny_model("deepseek_v3");
   model.config.max_position = 2048;
-  const Sequences sequences = sequences_of({1100, 30, 600}, model.config.vocab_size);
+  const Sequences sequences = random_sequences(model, {1100, 30, 600});
   const Outcome one = decode(model, sequences, true, 1, 1100);
   const Outcome other = decode(model, sequences, true, 3, 130);
   EXPECT_EQ(one.logits, other.logits);
@@ -136,7 +121,7 @@ TEST(FastCombine, DependsOnTheCutOfASequenceAlone) {
 TEST(FastCombine, SendsAQuarterOfTheElementsInHalfTheBytesEach) {
   const TestModel model = wide_model();
   const std::int64_t length = kDefaultChunkTokens * std::min(test_world().size(), 4);
-  const Sequences sequences = sequences_of({length, 40}, model.config.vocab_size);
+  const Sequences sequences = random_sequences(model, {length, 40});
   const Outcome exact = decode(model, sequences, false, 1, 512);
   const Outcome fast = decode(model, sequences, true, 1, 512);
   EXPECT_EQ(share_of_other_logits(model, exact, fast), 0);

@@ -48,13 +48,13 @@ class LogitsCheck {
   std::map<std::pair<std::int64_t, std::int64_t>, std::vector<float>> expected_;
 };
 
-std::vector<std::vector<std::int32_t>> ids_of(const nlohmann::json& cases, const char* key) {
-  std::vector<std::vector<std::int32_t>> ids;
+Sequences ids_of(const nlohmann::json& cases, const char* key) {
+  Sequences ids;
   for (const auto& c : cases) ids.push_back(c[key].get<std::vector<std::int32_t>>());
   return ids;
 }
 
-std::vector<Part> whole(const std::vector<std::vector<std::int32_t>>& sequences) {
+std::vector<Part> whole(const Sequences& sequences) {
   std::vector<Part> parts;
   for (const auto& s : sequences) {
     parts.push_back(
@@ -65,10 +65,9 @@ std::vector<Part> whole(const std::vector<std::vector<std::int32_t>>& sequences)
 
 /// Decodes greedily along the golden tokens, which are taken where two are as likely.
 void expect_golden_tokens(const TestModel& model, const ModelSharding& sharding,
-                          const std::vector<std::vector<std::int32_t>>& prompts,
-                          const std::vector<std::vector<std::int32_t>>& outputs,
+                          const Sequences& prompts, const Sequences& outputs,
                           const std::vector<std::vector<float>>& margins) {
-  std::vector<std::vector<std::int32_t>> all = prompts;
+  Sequences all = prompts;
   std::size_t longest = 0;
   for (std::size_t s = 0; s < all.size(); ++s) {
     all[s].insert(all[s].end(), outputs[s].begin(), outputs[s].end());
@@ -126,7 +125,7 @@ TEST(TinyModel, ComputesTheSameInTheMhaForm) {
   for (const char* family : {"deepseek_v3", "longcat_flash", "mistral4"}) {
     TestModel model = tiny_model(family);
     model.config.max_position = 2048;
-    std::vector<std::vector<std::int32_t>> prompt(1);
+    Sequences prompt(1);
     for (std::int32_t i = 0; i < 1200; ++i) {
       prompt[0].push_back(static_cast<std::int32_t>(i * 7919 % model.config.vocab_size));
     }

@@ -21,7 +21,7 @@ const TestModel& load(const std::string& folder) {
 }
 
 ModelOptions options_for(const ModelSharding& sharding, int threads, DType kv_dtype,
-                         const std::vector<std::vector<std::int32_t>>& sequences) {
+                         const Sequences& sequences) {
   std::int64_t tokens = 0;
   std::int64_t longest = 0;
   for (const auto& s : sequences) {
@@ -47,8 +47,20 @@ const TestModel& demo_model() {
   return load(MLA_SOURCE_DIR "/launch/demo/model");
 }
 
+Sequences random_sequences(const TestModel& model, const std::vector<std::int64_t>& lengths) {
+  std::mt19937 random(11);
+  Sequences sequences;
+  for (const std::int64_t length : lengths) {
+    auto& s = sequences.emplace_back();
+    for (std::int64_t i = 0; i < length; ++i) {
+      s.push_back(static_cast<std::int32_t>(random() % model.config.vocab_size));
+    }
+  }
+  return sequences;
+}
+
 Replay::Replay(const Communicator& comm, const TestModel& model, const ModelSharding& sharding,
-               int threads, DType kv_dtype, std::vector<std::vector<std::int32_t>> sequences)
+               int threads, DType kv_dtype, Sequences sequences)
     : comm_(comm),
       sharding_(sharding),
       sequences_(std::move(sequences)),

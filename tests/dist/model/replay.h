@@ -23,6 +23,9 @@ struct TestModel {
 const TestModel& tiny_model(const std::string& family);
 const TestModel& demo_model();
 
+using Sequences = std::vector<std::vector<std::int32_t>>;
+Sequences random_sequences(const TestModel& model, const std::vector<std::int64_t>& lengths);
+
 /// New tokens of a sequence: positions of its tokens.
 struct Part {
   std::int64_t sequence = 0;
@@ -38,7 +41,7 @@ using TakeLogits =
 class Replay {
  public:
   Replay(const Communicator& comm, const TestModel& model, const ModelSharding& sharding,
-         int threads, DType kv_dtype, std::vector<std::vector<std::int32_t>> sequences);
+         int threads, DType kv_dtype, Sequences sequences);
 
   /// Positions of a sequence before `end` take the MHA form.
   void set_prefill_end(std::int64_t sequence, std::int64_t end) { prefill_ends_[sequence] = end; }
@@ -49,9 +52,6 @@ class Replay {
   /// One step, with logits of all positions. `take` gets those of this rank's rows.
   void step(const std::vector<Part>& parts, const TakeLogits& take);
 
-  /// Adds a token to a sequence.
-  void append(std::int64_t sequence, std::int32_t token) { sequences_[sequence].push_back(token); }
-
   Model& model() { return model_; }
 
  private:
@@ -59,7 +59,7 @@ class Replay {
 
   const Communicator& comm_;
   ModelSharding sharding_;
-  std::vector<std::vector<std::int32_t>> sequences_;
+  Sequences sequences_;
   std::vector<std::int64_t> prefill_ends_;
   std::vector<std::vector<std::int32_t>> pages_;
   std::vector<std::vector<std::int32_t>> free_pages_;  // by group, or by rank

@@ -19,7 +19,7 @@ TEST(Pool, IsFullOfNumbersOfItsDtype) {
     float least = 0;
     float most = 0;
     for (const std::uint16_t bits : pool.elements()) {
-      const float x = dtype == DType::kBf16 ? to_float(Bf16{bits}) : to_float(Fp16{bits});
+      const float x = to_float(dtype, bits);
       least = std::min(least, x);
       most = std::max(most, x);
     }
