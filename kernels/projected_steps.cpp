@@ -106,4 +106,20 @@ void project_values(const PackedProjections& weights, std::int64_t total_q, cons
   });
 }
 
+void project_partial(const PackedProjections& weights, Range heads, Range rows,
+                     const PartialView& from, const PartialView& into,
+                     std::span<std::byte> scratch) noexcept {
+  std::copy_n(from.m_log2, rows.size(), into.m_log2);
+  std::copy_n(from.l, rows.size(), into.l);
+  const std::int64_t count = heads.size();
+  // The first `count` rows begin one run of rows each, of one head, `count` rows apart.
+  for (std::int64_t first = 0; first < std::min(count, rows.size()); ++first) {
+    const std::int64_t head = heads.begin + (rows.begin + first) % count;
+    project_head(weights, head, ceil_div(rows.size() - first, count),
+                 {from.o + first * from.d_v, DType::kFp32, count * from.d_v, from.d_v},
+                 {into.o + first * into.d_v, DType::kFp32, count * into.d_v, into.d_v}, {},
+                 scratch);
+  }
+}
+
 }  // namespace mla::kernels

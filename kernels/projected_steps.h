@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 
+#include "core/partial.h"
 #include "core/range.h"
 #include "kernels/projected_weights.h"
 
@@ -65,5 +66,15 @@ void absorb_queries(const PackedProjections& weights, const ProjectedQueries& qu
 /// All heads of tokens [0, total_q).
 void project_values(const PackedProjections& weights, std::int64_t total_q, const HeadRowsIn& o,
                     const HeadRowsOut& out, int threads, std::span<std::byte> workspace) noexcept;
+
+/// Projects a partial: m and l stay, every row's o becomes o W_UV of its head. Merging is linear in
+/// o, so projected partials merge like others, with d_v_head floats a row instead of d_latent.
+/// Which rows go together changes no bit of any.
+/// @param heads the weights' heads that the rows belong to
+/// @param rows  of query_len * heads.size() (row = query * heads.size() + head), as in WorkItem
+/// @param from  rows.size() rows of d_latent; @param into the same of d_v_head
+void project_partial(const PackedProjections& weights, Range heads, Range rows,
+                     const PartialView& from, const PartialView& into,
+                     std::span<std::byte> scratch) noexcept;
 
 }  // namespace mla::kernels

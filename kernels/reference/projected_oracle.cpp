@@ -12,19 +12,6 @@
 namespace mla::kernels {
 namespace {
 
-/// from [d_in] times the matrix of `head`: into [d_out].
-void multiply_exactly(const HeadMatrices& m, std::int64_t head, const double* from, double* into) {
-  const std::uint16_t* data = m.data + head * m.head_stride;
-  std::fill_n(into, m.d_out, 0.0);
-  for (std::int64_t i = 0; i < m.d_in; ++i) {
-    for (std::int64_t o = 0; o < m.d_out; ++o) {
-      double weight = 0;
-      widen(m.dtype, data + i * m.in_stride + o * m.out_stride, 1, &weight);
-      into[o] += from[i] * weight;
-    }
-  }
-}
-
 /// (nope W_UK, rope), rounded: [total_q, h_q, d_qk].
 std::vector<std::uint16_t> absorbed_queries(const Batch& batch, const HeadMatrices& w_uk,
                                             const ProjectedQueries& queries, std::int64_t total_q) {
@@ -52,6 +39,18 @@ std::vector<std::uint16_t> absorbed_queries(const Batch& batch, const HeadMatric
 }
 
 }  // namespace
+
+void multiply_exactly(const HeadMatrices& m, std::int64_t head, const double* from, double* into) {
+  const std::uint16_t* data = m.data + head * m.head_stride;
+  std::fill_n(into, m.d_out, 0.0);
+  for (std::int64_t i = 0; i < m.d_in; ++i) {
+    for (std::int64_t o = 0; o < m.d_out; ++o) {
+      double weight = 0;
+      widen(m.dtype, data + i * m.in_stride + o * m.out_stride, 1, &weight);
+      into[o] += from[i] * weight;
+    }
+  }
+}
 
 void projected_oracle(const Batch& batch, const HeadMatrices& w_uk, const HeadMatrices& w_uv,
                       const ProjectedInputs& inputs, std::span<double> out, std::span<double> lse) {

@@ -16,4 +16,8 @@ namespace mla::kernels {
 void projected_oracle(const Batch& batch, const HeadMatrices& w_uk, const HeadMatrices& w_uv,
                       const ProjectedInputs& inputs, std::span<double> out, std::span<double> lse);
 
+/// from [d_in] times the matrix of `head`, in fp64: into [d_out].
+void multiply_exactly(const HeadMatrices& matrices, std::int64_t head, const double* from,
+                      double* into);
+
 }  // namespace mla::kernels

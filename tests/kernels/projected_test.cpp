@@ -1,6 +1,7 @@
 // The fused operator against its oracle and, to the bit, against its own steps.
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <numbers>
 
@@ -159,6 +160,67 @@ TEST_P(Projected, TakesPackedWeightsIntoTheCallersMemory) {
   };
   EXPECT_TRUE(same(taken.w_uk({0, 5}), owned.w_uk({0, 5})));
   EXPECT_TRUE(same(taken.w_uv({0, 5}), owned.w_uv({0, 5})));
+}
+
+/// o of a partial over its l, in fp32.
+std::vector<float> finished(const PartialView& partial) {
+  std::vector<float> out(partial.rows * partial.d_v);
+  for (std::int64_t row = 0; row < partial.rows; ++row) {
+    finalize_out(partial, row, {0, partial.d_v}, &out[row * partial.d_v]);
+  }
+  return out;
+}
+
+/// Chunks [0, cut) and [cut, end) apart, each projected, then merged.
+TEST_P(Projected, PartialsMergeAfterTheirProjectionToo) {
+  const ProjectedModel model(
+      {.attention = {.shape = {7, 1, 80, 64}, .chunk_tokens = 64, .requests = {{3, 200}}}});
+  const kernels::PackedProjections weights(*GetParam(), model.w_uk(), model.w_uv());
+  const std::vector<std::uint16_t> q = absorb(model, weights);
+  const AlignedBytes scratch(projection_scratch_bytes(weights));
+  kernels::DecodeParams params = model.problem().params(0, 0, {0, 21});
+  params.q = q.data();
+  params.q_token_stride = 7 * 80;
+  params.q_head_stride = 80;
+  const std::int64_t d_v_head = model.dims().d_v_head;
+  const auto projected = [&](Nodes nodes) {
+    Nodes result{nodes.rows, d_v_head, 1, std::vector<float>(partial_floats(nodes.rows, d_v_head))};
+    kernels::project_partial(weights, {0, 7}, {0, 21}, nodes[0], result[0], scratch.span());
+    return result;
+  };
+  Nodes merged = projected(decode_nodes(*GetParam(), params, {0, 2}));
+  Nodes right = projected(decode_nodes(*GetParam(), params, {2, 4}));
+  merge_partials(merged[0], right[0]);
+
+  Nodes whole = decode_whole(*GetParam(), params);
+  std::vector<double> exact(21 * d_v_head);
+  for (std::int64_t row = 0; row < 21; ++row) {
+    std::vector<double> o(64);
+    for (std::int64_t d = 0; d < 64; ++d) {
+      o[d] = static_cast<double>(whole[0].o[row * 64 + d] / whole[0].l[row]);
+    }
+    kernels::multiply_exactly(model.w_uv(), row % 7, o.data(), &exact[row * d_v_head]);
+  }
+  const kernels::Comparison c = kernels::compare(finished(merged[0]), {}, exact, {});
+  EXPECT_TRUE(c.pass) << to_string(c);
+}
+
+TEST_P(Projected, PartialsOfSomeRowsProjectToTheSameBits) {
+  const ProjectedModel model({.attention = {.shape = {7, 1, 80, 64}, .requests = {{3, 50}}}});
+  const kernels::PackedProjections weights(*GetParam(), model.w_uk(), model.w_uv());
+  const AlignedBytes scratch(projection_scratch_bytes(weights));
+  Nodes whole = decode_whole(*GetParam(), model.problem().params(0, 0, {0, 21}));
+  const std::int64_t d = model.dims().d_v_head;
+  Nodes all{21, d, 1, std::vector<float>(partial_floats(21, d))};
+  kernels::project_partial(weights, {0, 7}, {0, 21}, whole[0], all[0], scratch.span());
+  for (const Range rows : {Range{0, 3}, Range{5, 16}, Range{20, 21}}) {
+    Nodes some{rows.size(), d, 1, std::vector<float>(partial_floats(rows.size(), d))};
+    const PartialView from{whole[0].m_log2 + rows.begin, whole[0].l + rows.begin,
+                           whole[0].o + rows.begin * 64, rows.size(), 64};
+    kernels::project_partial(weights, {0, 7}, rows, from, some[0], scratch.span());
+    EXPECT_EQ(std::memcmp(some[0].o, all[0].o + rows.begin * d, rows.size() * d * 4), 0);
+    EXPECT_EQ(std::memcmp(some[0].l, all[0].l + rows.begin, rows.size() * 4), 0);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, Projected, testing::ValuesIn(usable_backends()),
