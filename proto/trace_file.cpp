@@ -30,9 +30,11 @@ void check_tokens(std::int64_t tokens, const std::string& field) {
 TraceEntry parse_mooncake(std::string_view line, const std::string& place) {
   const nlohmann::json parsed = parse_json(line, place, kTraceDepth);
   const JsonField entry(parsed, place + ": request");
-  // Some traces have fractional timestamps.
   const auto whole = [&](const char* key) {
-    return static_cast<std::int64_t>(std::floor(entry.at(key).number(-0x1p62, 0x1p62)));
+    const JsonField field = entry.at(key);
+    const double value = std::floor(field.number());  // some traces have fractional timestamps
+    if (!(std::abs(value) < 0x1p62)) field.expected("a number below 2^62");
+    return static_cast<std::int64_t>(value);
   };
   TraceEntry result{.timestamp_ms = whole("timestamp"),
                     .input_length = whole("input_length"),

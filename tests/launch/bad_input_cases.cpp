@@ -292,7 +292,7 @@ std::vector<BadInputCase> command_cases() {
          in.write("trace.jsonl", "{\"timestamp\": 0, \"input_length\": 5}\n");
          return "make-batch " + in / "trace.jsonl" + " --output " + in / "made.batch";
        },
-       3, "trace 'DIR/trace.jsonl': line 1: no number 'output_length'; expected one"},
+       3, "trace 'DIR/trace.jsonl': line 1: request.output_length: missing; expected a number"},
       {"TraceTooShort",
        [](const Inputs& in) {
          in.write("trace.csv",
