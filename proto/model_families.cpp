@@ -39,7 +39,8 @@ void read_attention(Fields& fields, ModelConfig& config) {
   if (attention.qk_rope_head_dim % 2 != 0) fields.refuse("qk_rope_head_dim", "an even number");
   attention.v_head_dim =
       fields.integer_or("v_head_dim", config.hidden_size / attention.num_heads, 1, 65536);
-  attention.softmax_scale = 1 / std::sqrt(static_cast<double>(q_head_dim(attention)));
+  attention.softmax_scale =
+      1 / std::sqrt(static_cast<double>(attention.qk_nope_head_dim + attention.qk_rope_head_dim));
   attention.bias = fields.flag_or("attention_bias", false);
 }
 
@@ -197,7 +198,10 @@ void read_mistral4(Fields& fields, ModelConfig& config) {
   read_dense_width(fields, config);
   const AttentionConfig& attention = config.attention;
   config.rope.interleaved = fields.flag_or("rope_interleave", true);
-  read_rope(fields, {.rotated_of = q_head_dim(attention), .scales_positions = true}, config);
+  read_rope(fields,
+            {.rotated_of = attention.qk_nope_head_dim + attention.qk_rope_head_dim,
+             .scales_positions = true},
+            config);
   read_experts(fields, config);
   config.moe.scoring = ExpertScoring::kSoftmax;
   config.moe.group_score = GroupScore::kSumOfTopTwo;
