@@ -7,9 +7,10 @@
 
 namespace mla {
 
-/// A node of the canonical tree over the chunks [0, num_chunks) of one request. Level 0 are the
-/// chunks; the node (level, index) covers the chunks [index << level, (index + 1) << level) that
-/// exist. A node without a right sibling passes up unchanged.
+/// A node of the canonical tree, that of pairwise summation (Higham 1993), over the chunks [0,
+/// num_chunks) of one request. Level 0 are the chunks; the node (level, index) covers the chunks
+/// [index << level, (index + 1) << level) that exist. A node without a right sibling passes up
+/// unchanged.
 ///
 ///   level 2          (2,0)                 num_chunks = 3: chunk 2 is lone on level 0 and
 ///                   /     \                passes up to (1,1).

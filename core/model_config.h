@@ -6,7 +6,8 @@
 
 namespace mla {
 
-/// Attention of a layer. From a normed hidden state x, with h heads:
+/// Multi-head latent attention of a layer (DeepSeek-V2, 2024). From a normed hidden state x, with h
+/// heads:
 ///   q     = q_b norm(q_a x) * q_scale, or q_proj x      [h, qk_nope + qk_rope]
 ///   c, r  = split(kv_a x)                               [kv_lora_rank], [qk_rope]
 ///   cache = (norm(c) * kv_scale, rope(r))               one row for all heads
@@ -47,7 +48,8 @@ struct RopeConfig {
 enum class ExpertScoring : std::uint8_t { kSoftmax, kSigmoid };
 enum class GroupScore : std::uint8_t { kMax, kSumOfTopTwo };
 
-/// Mixture of experts. For a normed hidden state x, in fp32 whatever the weights are:
+/// Mixture of experts (as DeepSeek-V3's, 2024, and others'). For a normed hidden state x, in fp32
+/// whatever the weights are:
 ///   score  = scoring(router x)                          [num_experts + num_identity_experts]
 ///   choice = score (+ selection_bias)
 ///   of num_groups equal runs of experts, topk_groups with the best group score stay; choices of

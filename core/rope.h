@@ -8,8 +8,9 @@
 
 namespace mla {
 
-/// theta^(-2i / dim) for the pairs i of a vector of `dim` elements, which is even. All functions
-/// here round to fp32 where Hugging Face's transformers do, so that angles at late positions agree.
+/// theta^(-2i / dim) for the pairs i of a vector of `dim` elements, which is even: rotary embedding
+/// (Su et al. 2021). All functions here round to fp32 where Hugging Face's transformers do, so that
+/// angles at late positions agree.
 std::vector<float> default_inverse_frequencies(double theta, std::int64_t dim);
 
 /// What a config says about YaRN (Peng et al. 2023).

@@ -8,7 +8,7 @@
 namespace mla {
 
 /// How a token is chosen from logits. The cuts apply in this order, each to what the one before it
-/// left: min-p, top-k, top-p.
+/// left: min-p (Nguyen et al. 2024), top-k (Fan et al. 2018), top-p (Holtzman et al. 2020).
 struct SamplingParams {
   double temperature = 1.0;  ///< logits are divided by it; 0 takes the largest logit
   double min_p = 0.0;        ///< keep tokens with at least this share of the largest probability

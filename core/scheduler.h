@@ -36,9 +36,9 @@ struct ScheduledWork {
   std::int64_t prefill_end = 0;
 };
 
-/// Decides what each step of a job computes: continuous batching over a paged cache. A plan, not
-/// an executor: it knows tokens and pages, and neither models nor time, so the same calls give the
-/// same steps.
+/// Decides what each step of a job computes: continuous batching (Orca: Yu et al. 2022) over a
+/// paged cache (vLLM: Kwon et al. 2023). A plan, not an executor: it knows tokens and pages, and
+/// neither models nor time, so the same calls give the same steps.
 ///
 /// Sequences start in the order in which they were added, in the group with the most free pages.
 /// Every step takes one token of each sequence that generates, and fills up with prompts, the

@@ -16,13 +16,11 @@ namespace mla::dist {
 /// ever. A thread of its own on every rank, which uses no MPI, looks after three things:
 ///
 /// - Heartbeats. Each rank sends one to rank 0 every second, over UDP, and rank 0 answers it. Rank
-/// 0
-///   gives up when a rank was silent for 10 s, another rank when rank 0 was. A rank that computes
+///   0 gives up when a rank was silent for 10 s, another rank when rank 0 was. A rank that computes
 ///   beats all the same; one that is stopped, or was cut off, does not. Where no heartbeat ever
 ///   came through (UDP may be blocked), nobody is missed, and rank 0 warns once.
 /// - Progress. Rank 0 gives up when no rank that it hears of has finished a chunk, a call or a
-/// phase
-///   for the time limit, and says who works and who waits.
+///   phase for the time limit, and says who works and who waits.
 /// - The launcher. When the process that started this one is gone, nobody else would end it.
 ///
 /// A job that is suspended and continued as a whole is not taken for dead: a thread that did not

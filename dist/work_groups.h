@@ -20,11 +20,11 @@ struct WorkGroup {
 /// pieces of the rank's own, whose results are final as soon as they are computed.
 ///
 /// Threads wait for one another at the end of a group, so groups with few chunks for each thread
-/// are not worth it: then all is in the first.
+/// are not worth it: then all is in the first. Local.
 std::vector<WorkGroup> group_work(const Batch& batch, const Partition& partition, int rank,
                                   const kernels::RankInputs& inputs, int threads);
 
-/// All in one group.
+/// All in one group. Local.
 std::vector<WorkGroup> ungrouped_work(const Partition& partition, int rank,
                                       const kernels::RankInputs& inputs);
 

@@ -78,9 +78,8 @@ class DecodeOperator {
   /// Computes everything; on a GPU only enqueues that on `stream`, which may be being captured.
   /// Runs of one operator must follow one another, and its `bind`. Allocates nothing and
   /// synchronises nothing.
-  /// @throws InvalidArgument for pages that the cache does not have (CPU backends only),
-  /// Unsupported
-  ///         for tensors that the kernel cannot read as they lie
+  /// @throws InvalidArgument for pages that the cache does not have (CPU backends only);
+  ///         Unsupported for tensors that the kernel cannot read as they lie
   virtual void run(const OperatorTensors& tensors, OperatorStream stream) = 0;
 };
 

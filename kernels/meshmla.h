@@ -10,8 +10,7 @@
  * values (multi-head latent attention with absorbed projections). A plan is made from the lengths
  * of a batch, and then run for every layer:
  *
- *   mla_plan_create -> mla_plan_workspace_bytes -> mla_plan_bind -> mla_plan_run ... ->
- * mla_plan_destroy
+ *   mla_plan_create, mla_plan_workspace_bytes, mla_plan_bind, mla_plan_run ..., mla_plan_destroy
  *
  * Tensors are the caller's and lie where the backend computes: in host memory for CPU backends, in
  * the memory of the plan's GPU for GPU backends. docs/c-interface.md has a whole program.

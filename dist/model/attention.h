@@ -34,9 +34,12 @@ class Attention {
   /// @param x [tokens, hidden], normed
   void run(std::int64_t layer, const float* x, ColumnGather& out);
 
+  /// Of W_UK of a rank with so many heads.
   static std::int64_t copied_bytes(const ModelConfig& config, const ModelWeights& weights,
                                    std::int64_t heads);
+  /// Of one rank's cache.
   static std::int64_t cache_bytes(const ModelConfig& config, const ModelLimits& limits);
+  /// Of all else on one rank, at most.
   static std::int64_t buffer_bytes(const ModelConfig& config, const ModelLimits& limits,
                                    const ModelSharding& sharding);
 

@@ -28,6 +28,7 @@ class ExpertMlps {
   /// [max_pairs, hidden], free for other use between runs.
   float* scratch() { return inputs_.data(); }
 
+  /// Of memory on one rank of a group of `ranks`, at most.
   static std::int64_t buffer_bytes(const ModelConfig& config, std::int64_t max_pairs, int ranks);
 
  private:

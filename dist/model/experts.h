@@ -21,13 +21,14 @@ class Experts {
   /// Collective over the job.
   explicit Experts(const RankContext& context);
 
-  /// Tokens of each group in the coming step.
+  /// Tokens of each group in the coming step. Local.
   void begin(std::span<const std::int64_t> group_tokens);
 
   /// This rank's columns of the experts of x [tokens of the group, hidden] into `out`. Collective
   /// over the job.
   void run(const MoeWeights& weights, std::int64_t tokens, const float* x, ColumnGather& out);
 
+  /// Of memory on one rank, at most.
   static std::int64_t buffer_bytes(const ModelConfig& config, const ModelLimits& limits,
                                    const ModelSharding& sharding);
 

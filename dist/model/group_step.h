@@ -38,7 +38,7 @@ struct GroupStep {
   std::int64_t tokens() const { return static_cast<std::int64_t>(ids.size()); }
 };
 
-/// The sequences of `group`.
+/// step <- the sequences of `group`, which must stay. Local, a pure function.
 /// @param inv_freq the frequencies of the job
 void make_group_step(const ModelConfig& config, std::span<const float> inv_freq,
                      const StepBatch& batch, int group, GroupStep& step);

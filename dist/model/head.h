@@ -18,9 +18,10 @@ namespace mla::dist {
 /// Rows of logits are numbered in the order of the batch: by sequence, then by position.
 class Head {
  public:
+  /// `context` must outlive it. Local.
   explicit Head(const RankContext& context);
 
-  /// Where the rows of the coming step come from.
+  /// Where the rows of the coming step come from. Local.
   void begin(const StepBatch& batch);
 
   /// Collective over the job.
@@ -36,6 +37,7 @@ class Head {
   /// the job.
   std::span<const float> logits();
 
+  /// Of memory on one rank, at most.
   static std::int64_t buffer_bytes(const ModelConfig& config, const ModelLimits& limits, int ranks);
 
  private:

@@ -18,9 +18,10 @@ namespace mla::dist {
 ///   columns] on every rank of the token's group
 class OwnedExperts {
  public:
+  /// `context` must outlive it. Local.
   explicit OwnedExperts(const RankContext& context);
 
-  /// Tokens of each group in the coming step.
+  /// Tokens of each group in the coming step. Local.
   void begin(std::span<const std::int64_t> group_tokens);
 
   /// Columns `columns` of what the experts put out for each pair of this rank's group:
@@ -31,6 +32,7 @@ class OwnedExperts {
   const float* run(const MoeWeights& weights, const ExpertPairs& pairs,
                    std::span<const std::int32_t> chosen, const float* x, Range columns);
 
+  /// Of memory on one rank, at most.
   static std::int64_t buffer_bytes(const ModelConfig& config, const ModelLimits& limits,
                                    const ModelSharding& sharding);
 

@@ -36,6 +36,7 @@ class PrefillAttention {
   void run(const GroupStep& step, const MatrixView& kv_b, const std::byte* cache, const float* q,
            float* values, std::int64_t stride);
 
+  /// Of memory on one rank, at most.
   static std::int64_t buffer_bytes(const ModelConfig& config, const ModelLimits& limits,
                                    const ModelSharding& sharding);
   /// Rows of kv_b that are multiplied together.

@@ -52,6 +52,7 @@ class ProjectedPartials final : public ResultSink {
   /// Of the last combine.
   const CombineStats& stats() const { return combine_->stats(); }
 
+  /// Of memory on one rank, at most.
   static std::int64_t buffer_bytes(const ModelConfig& config, const ModelLimits& limits);
 
  private:

@@ -29,6 +29,7 @@ struct RankContext {
 
   Range part(std::int64_t size) const { return group_part(sharding, world.rank(), size); }
 
+  /// Computes the layers on the rank's threads, and counts the weights that it reads. Local.
   void linear(std::span<const kernels::LinearParams> layers) const {
     kernels::linear(backend, layers, threads, linear_workspace);
     for (const kernels::LinearParams& layer : layers) {

@@ -13,8 +13,10 @@ namespace mla::dist {
 /// Chooses experts for the tokens of a group, on every rank of it, and sums up what they put out.
 class Router {
  public:
+  /// `context` must outlive it. Local.
   explicit Router(const RankContext& context);
 
+  /// Chooses the experts of `tokens` tokens, alike on every rank of the group. Local.
   /// @param x [tokens, hidden]
   void route(const MoeWeights& weights, std::int64_t tokens, const float* x);
 
@@ -30,6 +32,7 @@ class Router {
   void add_weighted(const ExpertPairs& pairs, const float* x, const float* outputs,
                     ColumnGather& out) const;
 
+  /// Of memory on one rank, at most.
   static std::int64_t buffer_bytes(const ModelConfig& config, const ModelLimits& limits);
 
  private:

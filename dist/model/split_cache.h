@@ -40,6 +40,7 @@ class SplitCacheAttention {
   /// values (this rank's columns) <- W_UV of that. Collective over the group; with fast_combine.
   void run(const std::byte* cache, const MatrixView& kv_b, ColumnGather& values);
 
+  /// Of memory on one rank, at most.
   static std::int64_t buffer_bytes(const ModelConfig& config, const ModelLimits& limits,
                                    const ModelSharding& sharding);
 
