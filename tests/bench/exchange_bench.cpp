@@ -2,12 +2,18 @@
 #include <cmath>
 #include <cstdio>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include <fmt/format.h>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
+#include "core/aligned_buffer.h"
 #include "core/median.h"
 #include "core/partition.h"
 #include "core/split_plan.h"
@@ -33,9 +39,10 @@ class OpenPartials {
       kernels::OpenItem& open = open_.emplace_back();
       open.item = static_cast<std::int64_t>(i);
       for (const TreeNode node : maximal_nodes(item.chunks, num_chunks)) {
-        auto& floats =
-            floats_.emplace_back(partial_floats(item.rows.size(), batch.shape.d_v), 1.0F);
-        open.nodes.push_back({node, partial_at(floats.data(), item.rows.size(), batch.shape.d_v)});
+        const std::int64_t floats = partial_floats(item.rows.size(), batch.shape.d_v);
+        floats_.emplace_back(static_cast<std::size_t>(floats));
+        open.nodes.push_back(
+            {node, partial_at(floats_.back().data(), item.rows.size(), batch.shape.d_v)});
       }
     }
   }
@@ -45,14 +52,23 @@ class OpenPartials {
 
   /// Writes all of them anew, as the end of a decode would.
   void rewrite() {
-    for (std::vector<float>& floats : floats_) std::fill(floats.begin(), floats.end(), 1.0F);
+    for (AlignedBuffer<float>& floats : floats_) std::ranges::fill(floats.span(), 1.0F);
   }
 
  private:
   std::vector<WorkItem> items_;
   std::vector<kernels::OpenItem> open_;
-  std::vector<std::vector<float>> floats_;
+  std::vector<AlignedBuffer<float>> floats_;
 };
+
+/// What MPI allocates in a collective is there again in the next one. Else the heap would give it
+/// back to the system, as it is large, and most of the baselines' time would be page faults.
+void keep_freed_memory() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_MAX, 0);
+  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+#endif
+}
 
 /// Throws unless both baselines compute the same.
 void check_baselines(const dist::Communicator& comm, Baselines& baselines) {
@@ -166,6 +182,7 @@ void bench_batch(const dist::Communicator& comm, const RankBenchOptions& options
 }  // namespace
 
 void bench_exchange(const dist::Communicator& comm, const RankBenchOptions& options) {
+  keep_freed_memory();
   if (comm.rank() == 0) {
     fmt::print("microseconds of exchange and merge, medians of {}, in turn\n", options.repeats);
     fmt::print("{:>6} {:>9} {:>8} {:>9} {:>9}", "ranks", "requests", "combine", "partials",
