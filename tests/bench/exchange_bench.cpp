@@ -2,16 +2,11 @@
 #include <cmath>
 #include <cstdio>
 #include <functional>
-#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include <fmt/format.h>
-
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 
 #include "core/aligned_buffer.h"
 #include "core/median.h"
@@ -60,15 +55,6 @@ class OpenPartials {
   std::vector<kernels::OpenItem> open_;
   std::vector<AlignedBuffer<float>> floats_;
 };
-
-/// What MPI allocates in a collective is there again in the next one. Else the heap would give it
-/// back to the system, as it is large, and most of the baselines' time would be page faults.
-void keep_freed_memory() {
-#ifdef __GLIBC__
-  mallopt(M_MMAP_MAX, 0);
-  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
-#endif
-}
 
 /// Throws unless both baselines compute the same.
 void check_baselines(const dist::Communicator& comm, Baselines& baselines) {
@@ -182,7 +168,6 @@ void bench_batch(const dist::Communicator& comm, const RankBenchOptions& options
 }  // namespace
 
 void bench_exchange(const dist::Communicator& comm, const RankBenchOptions& options) {
-  keep_freed_memory();
   if (comm.rank() == 0) {
     fmt::print("microseconds of exchange and merge, medians of {}, in turn\n", options.repeats);
     fmt::print("{:>6} {:>9} {:>8} {:>9} {:>9}", "ranks", "requests", "combine", "partials",
