@@ -10,7 +10,7 @@ namespace mla::bench {
 
 /// What others do with one rank's partials of every row of a batch, where each request's keys are
 /// striped over all ranks: m[rows] to base 2, l[rows], o[rows, d_v]. Memory is kept from run to
-/// run, as their allocators keep it.
+/// run, but for what MPI allocates in a call.
 class Baselines {
  public:
   /// Some numbers; others on each rank. `comm` must outlive the object; rows % comm.size() == 0.
