@@ -1,6 +1,7 @@
 #include "core/auto_mode.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace mla {
 namespace {
@@ -21,20 +22,18 @@ std::vector<ShardMode> modes_for(int ranks, std::int64_t h_q) {
 std::vector<WeighedMode> weigh_modes(const Batch& batch, int ranks, const CostModel& cost) {
   std::vector<WeighedMode> weighed;
   for (const ShardMode& mode : modes_for(ranks, batch.shape.h_q)) {
-    const Partition partition = make_partition(batch, mode, ranks, cost);
+    Partition partition = make_partition(batch, mode, ranks, cost);
     const auto loads = loads_of(batch, partition, cost, CountPages::kNo);
-    weighed.push_back({mode, predicted_cost(batch, loads, cost).total()});
+    weighed.push_back({std::move(partition), predicted_cost(batch, loads, cost).total()});
   }
   return weighed;
 }
 
-ShardMode preferred_mode(std::span<const WeighedMode> modes) {
-  const auto cheapest =
-      std::min_element(modes.begin(), modes.end(),
-                       [](const WeighedMode& a, const WeighedMode& b) { return a.cost < b.cost; });
-  return std::find_if(modes.begin(), modes.end(),
-                      [&](const WeighedMode& m) { return m.cost <= kTie * cheapest->cost; })
-      ->mode;
+std::size_t preferred_mode(std::span<const double> costs) {
+  const double enough = kTie * *std::min_element(costs.begin(), costs.end());
+  const auto first =
+      std::find_if(costs.begin(), costs.end(), [=](double cost) { return cost <= enough; });
+  return static_cast<std::size_t>(first - costs.begin());
 }
 
 }  // namespace mla

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <span>
 #include <vector>
 
@@ -9,17 +10,17 @@
 
 namespace mla {
 
-/// A mode that ShardMode::Kind::kAuto weighs, and what it costs the slowest rank.
+/// What a mode that ShardMode::Kind::kAuto weighs comes to, and what it costs the slowest rank.
 struct WeighedMode {
-  ShardMode mode;
-  double cost = 0;  ///< FLOP-equivalents where predicted, seconds where measured
+  Partition partition;
+  double cost = 0;  ///< FLOP-equivalents
 };
 
 /// All that kAuto weighs, predicted, in order of preference: kBatch, kKv, each grid, kHeads.
 std::vector<WeighedMode> weigh_modes(const Batch& batch, int ranks, const CostModel& cost);
 
-/// The mode to take of some in order of preference, at least one: the first within 3 % of the
-/// cheapest, since so small a difference says nothing.
-ShardMode preferred_mode(std::span<const WeighedMode> modes);
+/// The place of the mode to take, of at least one, in order of preference, that cost so much: the
+/// first within 3 % of the cheapest, since so small a difference says nothing.
+std::size_t preferred_mode(std::span<const double> costs);
 
 }  // namespace mla

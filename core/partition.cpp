@@ -4,6 +4,7 @@
 #include <charconv>
 #include <map>
 #include <numeric>
+#include <utility>
 
 #include "core/auto_mode.h"
 #include "core/error.h"
@@ -209,8 +210,11 @@ std::string to_string(const ShardMode& mode) {
 }
 
 Partition make_partition(const Batch& batch, ShardMode mode, int ranks, const CostModel& cost) {
-  if (mode.kind == ShardMode::Kind::kAuto) mode = preferred_mode(weigh_modes(batch, ranks, cost));
-  return fixed_partition(batch, mode, ranks, cost);
+  if (mode.kind != ShardMode::Kind::kAuto) return fixed_partition(batch, mode, ranks, cost);
+  std::vector<WeighedMode> modes = weigh_modes(batch, ranks, cost);
+  std::vector<double> costs;
+  for (const WeighedMode& m : modes) costs.push_back(m.cost);
+  return std::move(modes[preferred_mode(costs)].partition);
 }
 
 Partition make_partition(const Batch& batch, std::span<const std::int64_t> requests, ShardMode mode,

@@ -14,19 +14,28 @@ namespace mla::dist {
 /// Folds blocks of rows, one after the other, in memory that it keeps. One for each thread.
 class HeldPartials::Folder {
  public:
-  /// Makes room for any block of what `all` holds: a fold allocates nothing.
-  void prepare(const HeldPartials& all) {
-    std::size_t most_nodes = 0;
-    std::int64_t most_floats = 0;
+  /// What the largest block takes.
+  struct Room {
+    std::size_t nodes = 0;
+    std::size_t floats = 0;
+  };
+
+  static Room room_for(const HeldPartials& all) {
+    Room most;
     for (const auto& [key, held] : all.held_) {
       const auto to_open = std::count_if(held.nodes.begin(), held.nodes.end(), needs_room);
       const std::int64_t rows = most_rows_of_block(held.item.rows.size());
-      most_nodes = std::max(most_nodes, held.nodes.size());
-      most_floats = std::max(most_floats, to_open * partial_floats(rows, all.batch_.shape.d_v));
+      const std::int64_t floats = to_open * partial_floats(rows, all.batch_.shape.d_v);
+      most.nodes = std::max(most.nodes, held.nodes.size());
+      most.floats = std::max(most.floats, static_cast<std::size_t>(floats));
     }
-    nodes_.reserve(most_nodes);
-    const auto size = static_cast<std::size_t>(most_floats);
-    if (room_.size() < size) room_ = AlignedBuffer<float>(size);
+    return most;
+  }
+
+  /// A fold allocates nothing.
+  void reserve(const Room& room) {
+    nodes_.reserve(room.nodes);
+    if (room_.size() < room.floats) room_ = AlignedBuffer<float>(room.floats);
   }
 
   /// Empty if all records were sound; else the rows are left as they are.
@@ -168,7 +177,8 @@ void HeldPartials::fold_all(int threads, ResultSink* results) {
   const auto count = static_cast<std::int64_t>(tasks.size());
   // Memory that cannot be had must not be noticed on the threads, which have nobody to tell.
   folders_.resize(std::max<std::size_t>(folders_.size(), threads));
-  for (Folder& folder : folders_) folder.prepare(*this);
+  const Folder::Room room = Folder::room_for(*this);
+  for (Folder& folder : folders_) folder.reserve(room);
   std::optional<Fault> found;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
   for (std::int64_t t = 0; t < count; ++t) {

@@ -40,7 +40,7 @@ double seconds_for_rounds(double step_seconds, std::int64_t steps) {
 /// rounds; then in order of preference.
 std::vector<Candidate> find_candidates(const Batch& batch, int ranks, const CostModel& cost,
                                        std::int64_t steps) {
-  const std::vector<WeighedMode> modes = weigh_modes(batch, ranks, cost);
+  std::vector<WeighedMode> modes = weigh_modes(batch, ranks, cost);
   std::vector<std::size_t> by_cost(modes.size());
   std::iota(by_cost.begin(), by_cost.end(), 0);
   std::stable_sort(by_cost.begin(), by_cost.end(),
@@ -53,12 +53,12 @@ std::vector<Candidate> find_candidates(const Batch& batch, int ranks, const Cost
     const double seconds = modes[place].cost / cost.flop_per_second;
     if (seconds > kClose * least || 2 * kFewestRounds * (together + seconds) > enough_seconds)
       break;
-    Partition partition = make_partition(batch, modes[place].mode, ranks, cost);
+    Partition& partition = modes[place].partition;
     const auto is_same = [&](const Candidate& c) { return same_work(c.partition, partition); };
     if (std::any_of(found.begin(), found.end(), is_same)) continue;
     together += seconds;
     found.push_back(
-        {place, {.mode = modes[place].mode, .predicted_seconds = seconds}, std::move(partition)});
+        {place, {.mode = partition.mode, .predicted_seconds = seconds}, std::move(partition)});
   }
   std::sort(found.begin(), found.end(),
             [](const Candidate& a, const Candidate& b) { return a.place < b.place; });
@@ -141,9 +141,9 @@ std::vector<ModeTrial> try_modes(const Communicator& comm, const Batch& batch,
 }
 
 ShardMode fastest_mode(const std::vector<ModeTrial>& trials) {
-  std::vector<WeighedMode> modes;
-  for (const ModeTrial& t : trials) modes.push_back({t.mode, t.seconds});
-  return preferred_mode(modes);
+  std::vector<double> seconds;
+  for (const ModeTrial& t : trials) seconds.push_back(t.seconds);
+  return trials[preferred_mode(seconds)].mode;
 }
 
 std::string to_string(const std::vector<ModeTrial>& trials) {

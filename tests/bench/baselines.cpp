@@ -46,9 +46,9 @@ Baselines::Baselines(const dist::Communicator& comm, std::int64_t rows, std::int
       all_rows_(rows * d_v) {
   std::minstd_rand random(static_cast<unsigned>(comm.rank() + 1));
   std::uniform_real_distribution<float> some(0.5F, 1.5F);
-  for (float& m : m_log2_) m = some(random);
-  for (float& l : l_) l = some(random) * 100;
-  for (float& o : o_) o = some(random);
+  for (float& m : m_log2_.span()) m = some(random);
+  for (float& l : l_.span()) l = some(random) * 100;
+  for (float& o : o_.span()) o = some(random);
   dist::check_mpi(MPI_Type_contiguous(static_cast<int>(d_v + 2), MPI_FLOAT, &row_type_),
                   "MPI_Type_contiguous");
   dist::check_mpi(MPI_Type_commit(&row_type_), "MPI_Type_commit");
@@ -61,41 +61,44 @@ Baselines::~Baselines() {
 }
 
 void Baselines::rewrite() {
-  std::fill(m_log2_.begin(), m_log2_.end(), 1.0F);
-  std::fill(l_.begin(), l_.end(), 1.0F);
-  std::fill(o_.begin(), o_.end(), 1.0F);
+  std::ranges::fill(m_log2_.span(), 1.0F);
+  std::ranges::fill(l_.span(), 1.0F);
+  std::ranges::fill(o_.span(), 1.0F);
 }
 
 std::span<const float> Baselines::gather_and_reduce_scatter() {
-  for (std::int64_t r = 0; r < rows_; ++r) lse_[r] = m_log2_[r] + std::log2(l_[r]);
+  const float* const m_log2 = m_log2_.data();
+  const float* const l = l_.data();
+  float* const lse = lse_.data();
+  for (std::int64_t r = 0; r < rows_; ++r) lse[r] = m_log2[r] + std::log2(l[r]);
   dist::check_mpi(MPI_Allgather(lse_.data(), static_cast<int>(rows_), MPI_FLOAT, all_lse_.data(),
                                 static_cast<int>(rows_), MPI_FLOAT, comm_.handle()),
                   "MPI_Allgather");
   for (std::int64_t r = 0; r < rows_; ++r) {
     float largest = kEmptyM;
     for (int rank = 0; rank < comm_.size(); ++rank) {
-      largest = std::max(largest, all_lse_[rank * rows_ + r]);
+      largest = std::max(largest, all_lse_.data()[rank * rows_ + r]);
     }
     float sum = 0;
     for (int rank = 0; rank < comm_.size(); ++rank) {
-      sum += std::exp2(all_lse_[rank * rows_ + r] - largest);
+      sum += std::exp2(all_lse_.data()[rank * rows_ + r] - largest);
     }
-    const float scale = std::exp2(lse_[r] - largest) / (sum * l_[r]);
+    const float scale = std::exp2(lse[r] - largest) / (sum * l[r]);
     scale_row(o_.data() + r * d_v_, d_v_, scale, scaled_.data() + r * d_v_);
   }
   dist::check_mpi(
       MPI_Reduce_scatter_block(scaled_.data(), own_rows_.data(), static_cast<int>(own_rows_.size()),
                                MPI_FLOAT, MPI_SUM, comm_.handle()),
       "MPI_Reduce_scatter_block");
-  return own_rows_;
+  return own_rows_.span();
 }
 
 std::span<const float> Baselines::user_op_allreduce() {
   op_d_v = d_v_;
   for (std::int64_t r = 0; r < rows_; ++r) {
     float* row = packed_.data() + r * (d_v_ + 2);
-    row[0] = m_log2_[r];
-    row[1] = l_[r];
+    row[0] = m_log2_.data()[r];
+    row[1] = l_.data()[r];
     std::copy_n(o_.data() + r * d_v_, d_v_, row + 2);
   }
   dist::check_mpi(MPI_Allreduce(packed_.data(), merged_.data(), static_cast<int>(rows_), row_type_,
@@ -103,9 +106,10 @@ std::span<const float> Baselines::user_op_allreduce() {
                   "MPI_Allreduce");
   for (std::int64_t r = 0; r < rows_; ++r) {
     const float* row = merged_.data() + r * (d_v_ + 2);
-    for (std::int64_t d = 0; d < d_v_; ++d) all_rows_[r * d_v_ + d] = row[2 + d] / row[1];
+    float* const result = all_rows_.data() + r * d_v_;
+    for (std::int64_t d = 0; d < d_v_; ++d) result[d] = row[2 + d] / row[1];
   }
-  return all_rows_;
+  return all_rows_.span();
 }
 
 }  // namespace mla::bench

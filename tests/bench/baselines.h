@@ -2,15 +2,15 @@
 
 #include <cstdint>
 #include <span>
-#include <vector>
 
+#include "core/aligned_buffer.h"
 #include "dist/communicator.h"
 
 namespace mla::bench {
 
 /// What others do with one rank's partials of every row of a batch, where each request's keys are
 /// striped over all ranks: m[rows] to base 2, l[rows], o[rows, d_v]. Memory is kept from run to
-/// run, as their allocators keep it.
+/// run, but for what MPI allocates in a call.
 class Baselines {
  public:
   /// Some numbers; others on each rank. `comm` must outlive the object; rows % comm.size() == 0.
@@ -35,20 +35,20 @@ class Baselines {
   const dist::Communicator& comm_;
   std::int64_t rows_;
   std::int64_t d_v_;
-  std::vector<float> m_log2_;
-  std::vector<float> l_;
-  std::vector<float> o_;
+  AlignedBuffer<float> m_log2_;
+  AlignedBuffer<float> l_;
+  AlignedBuffer<float> o_;
 
-  std::vector<float> lse_;
-  std::vector<float> all_lse_;
-  std::vector<float> scaled_;
-  std::vector<float> own_rows_;
+  AlignedBuffer<float> lse_;
+  AlignedBuffer<float> all_lse_;
+  AlignedBuffer<float> scaled_;
+  AlignedBuffer<float> own_rows_;
 
   MPI_Datatype row_type_ = MPI_DATATYPE_NULL;  // m, l, o[d_v]
   MPI_Op merge_ = MPI_OP_NULL;
-  std::vector<float> packed_;
-  std::vector<float> merged_;
-  std::vector<float> all_rows_;
+  AlignedBuffer<float> packed_;
+  AlignedBuffer<float> merged_;
+  AlignedBuffer<float> all_rows_;
 };
 
 }  // namespace mla::bench

@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "core/aligned_buffer.h"
 #include "core/median.h"
 #include "core/partition.h"
 #include "core/split_plan.h"
@@ -33,9 +34,10 @@ class OpenPartials {
       kernels::OpenItem& open = open_.emplace_back();
       open.item = static_cast<std::int64_t>(i);
       for (const TreeNode node : maximal_nodes(item.chunks, num_chunks)) {
-        auto& floats =
-            floats_.emplace_back(partial_floats(item.rows.size(), batch.shape.d_v), 1.0F);
-        open.nodes.push_back({node, partial_at(floats.data(), item.rows.size(), batch.shape.d_v)});
+        const std::int64_t floats = partial_floats(item.rows.size(), batch.shape.d_v);
+        floats_.emplace_back(static_cast<std::size_t>(floats));
+        open.nodes.push_back(
+            {node, partial_at(floats_.back().data(), item.rows.size(), batch.shape.d_v)});
       }
     }
   }
@@ -45,13 +47,13 @@ class OpenPartials {
 
   /// Writes all of them anew, as the end of a decode would.
   void rewrite() {
-    for (std::vector<float>& floats : floats_) std::fill(floats.begin(), floats.end(), 1.0F);
+    for (AlignedBuffer<float>& floats : floats_) std::ranges::fill(floats.span(), 1.0F);
   }
 
  private:
   std::vector<WorkItem> items_;
   std::vector<kernels::OpenItem> open_;
-  std::vector<std::vector<float>> floats_;
+  std::vector<AlignedBuffer<float>> floats_;
 };
 
 /// Throws unless both baselines compute the same.

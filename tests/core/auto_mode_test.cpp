@@ -10,12 +10,10 @@
 namespace mla {
 namespace {
 
-using Kind = ShardMode::Kind;
-
 std::vector<std::string> weighed(std::int64_t h_q, int ranks) {
   std::vector<std::string> names;
   for (const WeighedMode& m : weigh_modes(test::planning_batch({3000, 70}, h_q), ranks, {})) {
-    names.push_back(to_string(m.mode));
+    names.push_back(to_string(m.partition.mode));
   }
   return names;
 }
@@ -27,25 +25,23 @@ TEST(AutoMode, WeighsTheModesThatGiveEveryRankAHead) {
   EXPECT_EQ(weighed(16, 1), (Names{"batch", "kv", "heads"}));
 }
 
-TEST(AutoMode, PredictsWhatPartitionsCost) {
+TEST(AutoMode, CutsEachModeAndPredictsWhatThatCosts) {
   const Batch batch = test::planning_batch({3000, 70, 900});
   const CostModel cost{.flop_per_message = 7};
   for (const WeighedMode& m : weigh_modes(batch, 4, cost)) {
-    const auto loads = loads_of(batch, make_partition(batch, m.mode, 4, cost), cost);
-    EXPECT_EQ(m.cost, predicted_cost(batch, loads, cost).total()) << to_string(m.mode);
+    const Partition cut = make_partition(batch, m.partition.mode, 4, cost);
+    EXPECT_TRUE(same_work(m.partition, cut)) << to_string(cut.mode);
+    const auto loads = loads_of(batch, m.partition, cost);
+    EXPECT_EQ(m.cost, predicted_cost(batch, loads, cost).total()) << to_string(m.partition.mode);
   }
 }
 
 TEST(AutoMode, PrefersTheFirstThatIsAboutAsCheapAsTheCheapest) {
-  const auto preferred = [](double batch, double kv, double heads) {
-    const std::vector<WeighedMode> modes{
-        {{Kind::kBatch}, batch}, {{Kind::kKv}, kv}, {{Kind::kHeads}, heads}};
-    return preferred_mode(modes).kind;
-  };
-  EXPECT_EQ(preferred(1.02, 1.01, 1), Kind::kBatch);
-  EXPECT_EQ(preferred(1.04, 1.01, 1), Kind::kKv);
-  EXPECT_EQ(preferred(1.04, 1.05, 1), Kind::kHeads);
-  EXPECT_EQ(preferred(1, 0.5, 2), Kind::kKv);
+  using Costs = std::vector<double>;
+  EXPECT_EQ(preferred_mode(Costs{1.02, 1.01, 1}), 0);
+  EXPECT_EQ(preferred_mode(Costs{1.04, 1.01, 1}), 1);
+  EXPECT_EQ(preferred_mode(Costs{1.04, 1.05, 1}), 2);
+  EXPECT_EQ(preferred_mode(Costs{1, 0.5, 2}), 1);
 }
 
 }  // namespace
