@@ -21,7 +21,7 @@
 //   kRoundsWeights                               whether that rounds them; if so,
 //   store_residuals(...)                         keeps what rounding took from some rows' weights
 //   kTileRows, kTileVectors                      most query rows and vectors of a tile of outputs
-//   accumulate<kRows, kVectors>(tile)            one such tile of o <- rescale o + weights V
+//   accumulate<kRows, kVectors>(tile, tiles)     `tiles` such tiles of o <- rescale o + weights V
 //   finish(result)                               puts a finished chunk's outputs in order
 
 namespace mla::kernels::cpu {
@@ -37,7 +37,8 @@ struct RowSet {
   std::int64_t ld;               ///< between token pairs of `weights`, or tokens of the scores
 };
 
-/// Part of the output accumulators: some query rows times some vectors of value elements.
+/// Part of the output accumulators: some query rows times some vectors of value elements. Passed by
+/// value, so that compilers know that no output is stored over it.
 struct OutTile {
   const Scratch& scratch;
   int tokens;                    ///< of the block
@@ -47,9 +48,15 @@ struct OutTile {
   std::int64_t dim;              ///< first value element
   float* out;                    ///< [query row][d_v], at `dim`
   std::int64_t d_v;
-  Earlier earlier;
+  const Earlier* earlier;  ///< of the tile, at its first row's place in the set
 
   [[gnu::always_inline]] float* out_row(int r) const { return out + rows[r] * d_v; }
+  /// The tile after this one, of the next rows.
+  [[gnu::always_inline]] void advance(int num_rows) {
+    rows += num_rows;
+    weights += num_rows;
+    earlier += num_rows;
+  }
 };
 
 /// o <- rescale * o + weights * V for the rows of `set` and a block of `tokens` tokens. `earlier`
@@ -68,15 +75,16 @@ template <class Scheme>
     earlier_at[place] = earlier == Earlier::kRescaled && !moved ? Earlier::kKept : earlier;
   });
   deal(result.d_v / kLanes, Scheme::kTileVectors, [&](std::int64_t vector, std::int64_t vectors) {
-    deal(set.count, Scheme::kTileRows, [&](std::int64_t place, std::int64_t rows) {
+    const auto run = [&](std::int64_t place, std::int64_t rows, std::int64_t tiles) {
       const std::int64_t dim = vector * kLanes;
       const OutTile tile{s,   tokens,         set.rows + place, set.weights + place, set.ld,
-                         dim, result.o + dim, result.d_v,       earlier_at[place]};
+                         dim, result.o + dim, result.d_v,       earlier_at + place};
       with_constant<Scheme::kTileVectors>(vectors, [&]<int kVectors>() {
         with_constant<Scheme::kTileRows>(
-            rows, [&]<int kRows>() { Scheme::template accumulate<kRows, kVectors>(tile); });
+            rows, [&]<int kRows>() { Scheme::template accumulate<kRows, kVectors>(tile, tiles); });
       });
-    });
+    };
+    deal_alike(set.count, Scheme::kTileRows, run);
   });
 }
 

@@ -97,6 +97,12 @@ struct Fp32Scheme {
     const std::uint16_t* const* ahead;  ///< as many rows, to prefetch
     Range ahead_elements;               ///< of them
     std::int64_t words;                 ///< of 16 bits, of an element there
+
+    [[gnu::always_inline]] void advance(int tokens) {
+      kv += tokens * kLanes;
+      scores += tokens * ld;
+      ahead += tokens;
+    }
   };
 
   /// Prefetches this step's share of the elements ahead, which may be more or fewer than the
@@ -115,17 +121,18 @@ struct Fp32Scheme {
 
   /// scores[token][lane] += the products of the slab's elements, in order.
   template <int kTokens, int kGroups>
-  [[gnu::noinline]] static void score_tile(const ScoreTile& tile) {
+  [[gnu::always_inline]] static void score_tile(const ScoreTile& tile) {
     Vector sum[kTokens][kGroups];
+    const float* earlier = tile.scores;
 #pragma GCC unroll 32
-    for (int t = 0; t < kTokens; ++t) {
+    for (int t = 0; t < kTokens; ++t, earlier += tile.ld) {
 #pragma GCC unroll 4
       for (int g = 0; g < kGroups; ++g) {
-        const float* scores = tile.scores + t * tile.ld + g * kLanes;
-        sum[t][g] = tile.first ? Vector{} : Simd::load(scores);
+        sum[t][g] = tile.first ? Vector{} : Simd::load(earlier + g * kLanes);
       }
     }
-    const std::int64_t steps_per_line = kWordsPerLine / tile.words / kStep;
+    const std::int64_t steps_per_line =
+        (tile.words == 1 ? kWordsPerLine : kWordsPerLine / 2) / kStep;
     for (std::int64_t step = 0; step < tile.elements; step += kStep) {
       prefetch_ahead<kTokens>(tile, step, steps_per_line);
       const float* column = tile.kv + step / kLanes * kColumn + step % kLanes;
@@ -147,13 +154,19 @@ struct Fp32Scheme {
         }
       }
     }
+    float* scores = tile.scores;
 #pragma GCC unroll 32
-    for (int t = 0; t < kTokens; ++t) {
+    for (int t = 0; t < kTokens; ++t, scores += tile.ld) {
 #pragma GCC unroll 4
       for (int g = 0; g < kGroups; ++g) {
-        Simd::store(tile.scores + t * tile.ld + g * kLanes, sum[t][g]);
+        Simd::store(scores + g * kLanes, sum[t][g]);
       }
     }
+  }
+
+  template <int kTokens, int kGroups>
+  [[gnu::noinline]] static void score_tiles(ScoreTile tile, std::int64_t tiles) {
+    for (; tiles > 0; --tiles, tile.advance(kTokens)) score_tile<kTokens, kGroups>(tile);
   }
 
   /// Takes the scores of the block on by the elements `slab`. The first groups' tiles prefetch the
@@ -166,7 +179,7 @@ struct Fp32Scheme {
     deal(groups, kScoreGroups, [&](std::int64_t group, std::int64_t num_groups) {
       with_constant<kScoreGroups>(num_groups, [&]<int kGroups>() {
         constexpr int kMostTokens = Simd::kScoreTokens[kGroups - 1];
-        deal(tokens, kMostTokens, [&](std::int64_t t, std::int64_t num_tokens) {
+        deal_alike(tokens, kMostTokens, [&](std::int64_t t, std::int64_t size, std::int64_t tiles) {
           const ScoreTile tile{.kv = s.kv + slab.begin / kLanes * kColumn + t * kLanes,
                                .q = s.q_floats + (group * d_qk + slab.begin) * kLanes,
                                .d_qk = d_qk,
@@ -177,8 +190,8 @@ struct Fp32Scheme {
                                .ahead = next_rows + t,
                                .ahead_elements = group == 0 ? next : Range{},
                                .words = size_of(params.kv.dtype) / 2};
-          with_constant<kMostTokens>(num_tokens,
-                                     [&]<int kTokens>() { score_tile<kTokens, kGroups>(tile); });
+          with_constant<kMostTokens>(
+              size, [&]<int kTokens>() { score_tiles<kTokens, kGroups>(tile, tiles); });
         });
       });
     });
@@ -213,31 +226,49 @@ struct Fp32Scheme {
     Simd::store(s.scores + (t + 1) * ld + lane, p1);
   }
 
+  /// What a register tile of outputs is made of: some query rows, and vectors of value elements.
+  struct ValueTile {
+    const float* weights;  ///< [token][ld] from the tile's first row on
+    std::int64_t ld;
+    const float* values;  ///< [vector][block tokens][lanes]
+    std::int64_t tokens;
+    const float* rescale;  ///< [row]
+    float* out;            ///< [row][d_v]
+    std::int64_t d_v;
+    bool first;  ///< block: there are no outputs to go on with
+
+    [[gnu::always_inline]] void advance(int rows) {
+      weights += rows;
+      rescale += rows;
+      out += rows * d_v;
+    }
+  };
+
   /// Prefetches the outputs of the tile that comes next, rows that no hardware expects; with wide
   /// vectors, whose tile has two lines of a row or three, that costs more than it saves.
   /// Where no maximum moved, `rescale` is exactly 1 and changes no bit.
   template <int kRows, int kVectors>
-  [[gnu::noinline]] static void accumulate(const OutTile& tile) {
+  [[gnu::always_inline]] static void value_tile(const ValueTile& tile) {
     Vector sum[kRows][kVectors];
+    const float* earlier = tile.out;
 #pragma GCC unroll 32
-    for (int r = 0; r < kRows; ++r) {
-      const Vector rescale = Simd::broadcast(tile.scratch.rescale[tile.rows[r]]);
+    for (int r = 0; r < kRows; ++r, earlier += tile.d_v) {
+      const Vector rescale = Simd::broadcast(tile.rescale[r]);
 #pragma GCC unroll 4
       for (int i = 0; i < kVectors; ++i) {
-        const float* out = tile.out_row(r) + i * kLanes;
-        sum[r][i] = tile.earlier == Earlier::kNone ? Vector{} : Simd::load(out) * rescale;
+        sum[r][i] = tile.first ? Vector{} : Simd::load(earlier + i * kLanes) * rescale;
       }
     }
     if constexpr (kLanes < 16) {
       for (int r = 0; r < kRows; ++r) {
         for (int i = 0; i < kVectors; ++i) {
-          __builtin_prefetch(tile.out_row(r) + kRows * tile.d_v + i * kLanes, 1, 3);
+          __builtin_prefetch(tile.out + (kRows + r) * tile.d_v + i * kLanes, 1, 3);
         }
       }
     }
-    const float* weights = tile.scratch.scores + tile.rows[0];
-    const float* values = tile.scratch.kv + tile.dim / kLanes * kColumn;
-    for (int t = 0; t < tile.tokens; ++t, weights += tile.ld, values += kLanes) {
+    const float* weights = tile.weights;
+    const float* values = tile.values;
+    for (std::int64_t t = 0; t < tile.tokens; ++t, weights += tile.ld, values += kLanes) {
       Vector value[kVectors];
 #pragma GCC unroll 4
       for (int i = 0; i < kVectors; ++i) value[i] = Simd::load(values + i * kColumn);
@@ -248,11 +279,34 @@ struct Fp32Scheme {
         for (int i = 0; i < kVectors; ++i) sum[r][i] = Simd::fma(value[i], weight, sum[r][i]);
       }
     }
+    float* out = tile.out;
 #pragma GCC unroll 32
-    for (int r = 0; r < kRows; ++r) {
+    for (int r = 0; r < kRows; ++r, out += tile.d_v) {
 #pragma GCC unroll 4
-      for (int i = 0; i < kVectors; ++i) Simd::store(tile.out_row(r) + i * kLanes, sum[r][i]);
+      for (int i = 0; i < kVectors; ++i) {
+        Simd::store(out + i * kLanes, sum[r][i]);
+      }
     }
+  }
+
+  template <int kRows, int kVectors>
+  [[gnu::noinline]] static void value_tiles(ValueTile tile, std::int64_t tiles) {
+    for (; tiles > 0; --tiles, tile.advance(kRows)) value_tile<kRows, kVectors>(tile);
+  }
+
+  template <int kRows, int kVectors>
+  static void accumulate(const OutTile& first, std::int64_t tiles) {
+    const Scratch& s = first.scratch;
+    const std::int64_t row = first.rows[0];  // the others follow
+    value_tiles<kRows, kVectors>({.weights = s.scores + row,
+                                  .ld = first.ld,
+                                  .values = s.kv + first.dim / kLanes * kColumn,
+                                  .tokens = first.tokens,
+                                  .rescale = s.rescale + row,
+                                  .out = first.out_row(0),
+                                  .d_v = first.d_v,
+                                  .first = *first.earlier == Earlier::kNone},
+                                 tiles);
   }
 
   static void finish(const PartialView&) {}

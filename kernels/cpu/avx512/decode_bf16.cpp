@@ -22,9 +22,9 @@ constexpr int kLanes = Simd::kLanes;
 /// The accumulator for the 16 floats `out` of row `r` of the tile, as they stand before the block.
 [[gnu::always_inline]] inline __m512 start_sum(const OutTile& tile, int r, const float* out,
                                                __mmask16 valid) {
-  if (tile.earlier == Earlier::kNone) return _mm512_setzero_ps();
+  if (*tile.earlier == Earlier::kNone) return _mm512_setzero_ps();
   const __m512 sum = _mm512_maskz_loadu_ps(valid, out);
-  if (tile.earlier == Earlier::kKept) return sum;
+  if (*tile.earlier == Earlier::kKept) return sum;
   return _mm512_mul_ps(sum, _mm512_set1_ps(tile.scratch.rescale[tile.rows[r]]));
 }
 
@@ -139,7 +139,7 @@ struct Bf16Scheme {
   /// Interleaves the value rows of two tokens in registers, which leaves the outputs in another
   /// order until `finish`. The partner of an odd last token is the zero row.
   template <int kRows, int kVectors>
-  [[gnu::always_inline]] static void accumulate(const OutTile& tile) {
+  [[gnu::always_inline]] static void accumulate_tile(const OutTile& tile) {
     constexpr int kHalf = kVectors * kLanes / 2;
     constexpr auto kValues = static_cast<__mmask32>((std::uint64_t{1} << (kVectors * kLanes)) - 1);
     constexpr auto kFloats = static_cast<__mmask16>((1U << kHalf) - 1);
@@ -171,6 +171,11 @@ struct Bf16Scheme {
       _mm512_mask_storeu_ps(out, kFloats, low[r]);
       _mm512_mask_storeu_ps(out + kHalf, kFloats, high[r]);
     }
+  }
+
+  template <int kRows, int kVectors>
+  [[gnu::noinline]] static void accumulate(OutTile tile, std::int64_t tiles) {
+    for (; tiles > 0; --tiles, tile.advance(kRows)) accumulate_tile<kRows, kVectors>(tile);
   }
 
   /// Undoes what interleaving within 128-bit lanes did to the order of the outputs.
