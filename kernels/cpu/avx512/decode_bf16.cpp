@@ -1,6 +1,7 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/avx512/decode.h"
+#include "kernels/cpu/avx512/out_tiles.h"
 #include "kernels/cpu/avx512/pairs.h"
 #include "kernels/cpu/avx512/score_tiles.h"
 #include "kernels/cpu/avx512/simd.h"
@@ -12,9 +13,7 @@
 namespace mla::kernels::avx512 {
 namespace {
 
-using cpu::Earlier;
 using cpu::kResidualLd;
-using cpu::OutTile;
 using cpu::Scratch;
 
 constexpr int kLanes = Simd::kLanes;
@@ -22,9 +21,9 @@ constexpr int kLanes = Simd::kLanes;
 /// The accumulator for the 16 floats `out` of row `r` of the tile, as they stand before the block.
 [[gnu::always_inline]] inline __m512 start_sum(const OutTile& tile, int r, const float* out,
                                                __mmask16 valid) {
-  if (*tile.earlier == Earlier::kNone) return _mm512_setzero_ps();
+  if (tile.earlier == Earlier::kNone) return _mm512_setzero_ps();
   const __m512 sum = _mm512_maskz_loadu_ps(valid, out);
-  if (*tile.earlier == Earlier::kKept) return sum;
+  if (tile.earlier == Earlier::kKept) return sum;
   return _mm512_mul_ps(sum, _mm512_set1_ps(tile.scratch.rescale[tile.rows[r]]));
 }
 
@@ -139,7 +138,7 @@ struct Bf16Scheme {
   /// Interleaves the value rows of two tokens in registers, which leaves the outputs in another
   /// order until `finish`. The partner of an odd last token is the zero row.
   template <int kRows, int kVectors>
-  [[gnu::always_inline]] static void accumulate_tile(const OutTile& tile) {
+  [[gnu::always_inline]] static void accumulate(const OutTile& tile) {
     constexpr int kHalf = kVectors * kLanes / 2;
     constexpr auto kValues = static_cast<__mmask32>((std::uint64_t{1} << (kVectors * kLanes)) - 1);
     constexpr auto kFloats = static_cast<__mmask16>((1U << kHalf) - 1);
@@ -173,9 +172,12 @@ struct Bf16Scheme {
     }
   }
 
-  template <int kRows, int kVectors>
-  [[gnu::noinline]] static void accumulate(OutTile tile, std::int64_t tiles) {
-    for (; tiles > 0; --tiles, tile.advance(kRows)) accumulate_tile<kRows, kVectors>(tile);
+  static void accumulate_block(const Scratch& s, int tokens, std::int64_t ld, int num_heavy,
+                               const PartialView& result, bool first) {
+    accumulate_rows<Bf16Scheme>(s, tokens, {s.all_rows, result.rows, s.weights, ld}, result,
+                                first ? Earlier::kNone : Earlier::kRescaled);
+    accumulate_rows<Bf16Scheme>(s, tokens, {s.heavy_rows, num_heavy, s.residuals, kResidualLd},
+                                result, Earlier::kKept);
   }
 
   /// Undoes what interleaving within 128-bit lanes did to the order of the outputs.
