@@ -8,7 +8,10 @@
 #include "kernels/cpu/tiles.h"
 
 // How the outputs of a block are cut into register tiles, where weights are bf16 and some rows get
-// a second pass. A Scheme is a type of an unnamed namespace, see cpu/chunk_loop.h.
+// a second pass. A Scheme is a type of an unnamed namespace that has, beside what cpu/chunk_loop.h
+// asks for,
+//   kTileRows, kTileVectors            most query rows and vectors of a tile
+//   accumulate<kRows, kVectors>(tile)  one tile of o <- rescale o + weights V
 
 namespace mla::kernels::avx512 {
 
@@ -19,8 +22,8 @@ enum class Earlier : std::uint8_t { kNone, kKept, kRescaled };
 struct RowSet {
   const std::int32_t* rows;
   std::int64_t count;
-  const std::uint32_t* weights;  ///< bf16: [token pair][place in `rows`]
-  std::int64_t ld;               ///< between token pairs of `weights`, or tokens of the scores
+  const std::uint32_t* weights;  ///< [token pair][place in `rows`]
+  std::int64_t ld;               ///< between token pairs of `weights`
 };
 
 /// Part of the output accumulators: some query rows times some vectors of value elements.
@@ -28,7 +31,7 @@ struct OutTile {
   const cpu::Scratch& scratch;
   int tokens;                    ///< of the block
   const std::int32_t* rows;      ///< the tile's query rows
-  const std::uint32_t* weights;  ///< bf16: of the tile's first row
+  const std::uint32_t* weights;  ///< of the tile's first row
   std::int64_t ld;               ///< as in RowSet
   std::int64_t dim;              ///< first value element
   float* out;                    ///< [query row][d_v], at `dim`
