@@ -5,7 +5,6 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/softmax.h"
-#include "kernels/cpu/tiles.h"
 #include "kernels/fold_decode.h"
 #include "kernels/token_rows.h"
 
@@ -20,65 +19,13 @@
 //   store_weights(scratch, ld, lane, t, p0, p1)  keeps the weights of tokens t and t + 1
 //   kRoundsWeights                               whether that rounds them; if so,
 //   store_residuals(...)                         keeps what rounding took from some rows' weights
-//   kTileRows, kTileVectors                      most query rows and vectors of a tile of outputs
-//   accumulate<kRows, kVectors>(tile)            one such tile of o <- rescale o + weights V
+//   accumulate_block(scratch, tokens, ld, heavy, result, first)
+//                                                o <- rescale o + weights V of one block, the
+//                                                first of the chunk or not, `heavy` rows of it
+//                                                with residuals, too
 //   finish(result)                               puts a finished chunk's outputs in order
 
 namespace mla::kernels::cpu {
-
-/// What the outputs of earlier blocks are to the tile at hand.
-enum class Earlier : std::uint8_t { kNone, kKept, kRescaled };
-
-/// Query rows whose outputs take up a block of weighted values.
-struct RowSet {
-  const std::int32_t* rows;
-  std::int64_t count;
-  const std::uint32_t* weights;  ///< bf16: [token pair][place in `rows`]
-  std::int64_t ld;               ///< between token pairs of `weights`, or tokens of the scores
-};
-
-/// Part of the output accumulators: some query rows times some vectors of value elements.
-struct OutTile {
-  const Scratch& scratch;
-  int tokens;                    ///< of the block
-  const std::int32_t* rows;      ///< the tile's query rows
-  const std::uint32_t* weights;  ///< bf16: of the tile's first row
-  std::int64_t ld;               ///< as in RowSet
-  std::int64_t dim;              ///< first value element
-  float* out;                    ///< [query row][d_v], at `dim`
-  std::int64_t d_v;
-  Earlier earlier;
-
-  [[gnu::always_inline]] float* out_row(int r) const { return out + rows[r] * d_v; }
-};
-
-/// o <- rescale * o + weights * V for the rows of `set` and a block of `tokens` tokens. `earlier`
-/// says what becomes of the earlier outputs. Rescaling by exactly 1 changes no bit, so it is left
-/// out in tiles where no maximum moved.
-template <class Scheme>
-[[gnu::noinline]] void accumulate_block(const Scratch& s, int tokens, const RowSet& set,
-                                        const PartialView& result, Earlier earlier) {
-  constexpr int kLanes = Scheme::Simd::kLanes;
-  Earlier earlier_at[kMaxRowsPerItem];
-  deal(set.count, Scheme::kTileRows, [&](std::int64_t place, std::int64_t rows) {
-    bool moved = false;
-    for (std::int64_t i = place; i < place + rows; ++i) {
-      moved = moved || s.rescale[set.rows[i]] != 1;
-    }
-    earlier_at[place] = earlier == Earlier::kRescaled && !moved ? Earlier::kKept : earlier;
-  });
-  deal(result.d_v / kLanes, Scheme::kTileVectors, [&](std::int64_t vector, std::int64_t vectors) {
-    deal(set.count, Scheme::kTileRows, [&](std::int64_t place, std::int64_t rows) {
-      const std::int64_t dim = vector * kLanes;
-      const OutTile tile{s,   tokens,         set.rows + place, set.weights + place, set.ld,
-                         dim, result.o + dim, result.d_v,       earlier_at[place]};
-      with_constant<Scheme::kTileVectors>(vectors, [&]<int kVectors>() {
-        with_constant<Scheme::kTileRows>(
-            rows, [&]<int kRows>() { Scheme::template accumulate<kRows, kVectors>(tile); });
-      });
-    });
-  });
-}
 
 /// Computes the partial of one chunk, the keys `tokens`, kBlockTokens at a time. The
 /// blocks are counted from the chunk's begin, so where the running maximum is looked at never
@@ -121,13 +68,7 @@ void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit,
         num_heavy += Scheme::store_residuals(s, ld, lane, count, result, heavy, num_heavy);
       }
     }
-    const bool first = begin == tokens.begin;
-    accumulate_block<Scheme>(s, count, {s.all_rows, result.rows, s.weights, ld}, result,
-                             first ? Earlier::kNone : Earlier::kRescaled);
-    if constexpr (Scheme::kRoundsWeights) {
-      accumulate_block<Scheme>(s, count, {s.heavy_rows, num_heavy, s.residuals, kResidualLd},
-                               result, Earlier::kKept);
-    }
+    Scheme::accumulate_block(s, count, ld, num_heavy, result, begin == tokens.begin);
   }
   Scheme::finish(result);
 }

@@ -7,6 +7,7 @@
 #include "core/range.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/chunk_loop.h"
+#include "kernels/cpu/fp32_tiles.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/tiles.h"
 #include "kernels/product_loop.h"
@@ -23,6 +24,9 @@ template <class Simd_>
 struct Fp32Scheme {
   using Simd = Simd_;
   using Vector = typename Simd::Vector;
+  using Tiles = Fp32Tiles<Simd>;
+  using ScoreTile = typename Tiles::ScoreTile;
+  using ValueTile = typename Tiles::ValueTile;
   static constexpr int kLanes = Simd::kLanes;
   static constexpr int kScoreGroups = static_cast<int>(std::size(Simd::kScoreTokens));
   static constexpr int kTileRows = Simd::kTileRows;
@@ -31,11 +35,9 @@ struct Fp32Scheme {
   static constexpr int kTokensAhead = kBlockTokens;
   static constexpr bool kRoundsWeights = false;
 
-  static constexpr int kStep = kLanes < 8 ? kLanes : 8;  // elements; d_qk is a multiple of 8
-  static constexpr int kWordsPerLine = 32;               // of 16 bits, of a cache line
   /// A slab of 64 tokens is 24 KiB in fp32, of 128 tokens 48 KiB.
   static constexpr int kSlab = 96;
-  static constexpr int kColumn = kBlockTokens * kLanes;  // floats of kv[element / lanes]
+  static constexpr int kColumn = Tiles::kColumn;
 
   /// Elements [first, end) of a row in fp32, at most all lanes, then zeros.
   template <DType kDType>
@@ -84,78 +86,6 @@ struct Fp32Scheme {
     }
   }
 
-  /// What a register tile of scores is made of: some tokens and groups of query rows, and a slab of
-  /// their elements.
-  struct ScoreTile {
-    const float* kv;  ///< [element / lanes][block tokens][lanes] from the tile's first token on
-    const float* q;   ///< [group][d_qk][lanes] from the slab's first element on
-    std::int64_t d_qk;
-    std::int64_t elements;
-    float* scores;  ///< [token][ld]
-    std::int64_t ld;
-    bool first;                         ///< slab: there are no sums to go on with
-    const std::uint16_t* const* ahead;  ///< as many rows, to prefetch
-    Range ahead_elements;               ///< of them
-    std::int64_t words;                 ///< of 16 bits, of an element there
-  };
-
-  /// Prefetches this step's share of the elements ahead, which may be more or fewer than the
-  /// tile's: a few lines at a time, as many at once would fill the queue of misses and stall the
-  /// loads. Of the steps that share a line, a power of two, each asks for it in other rows.
-  template <int kTokens>
-  [[gnu::always_inline]] static void prefetch_ahead(const ScoreTile& tile, std::int64_t step,
-                                                    std::int64_t steps_per_line) {
-    for (std::int64_t e = step; e < tile.ahead_elements.size(); e += tile.elements) {
-      const std::int64_t first = e / kStep & (steps_per_line - 1);
-      for (std::int64_t t = first; t < kTokens; t += steps_per_line) {
-        __builtin_prefetch(tile.ahead[t] + (tile.ahead_elements.begin + e) * tile.words, 0, 3);
-      }
-    }
-  }
-
-  /// scores[token][lane] += the products of the slab's elements, in order.
-  template <int kTokens, int kGroups>
-  [[gnu::noinline]] static void score_tile(const ScoreTile& tile) {
-    Vector sum[kTokens][kGroups];
-#pragma GCC unroll 32
-    for (int t = 0; t < kTokens; ++t) {
-#pragma GCC unroll 4
-      for (int g = 0; g < kGroups; ++g) {
-        const float* scores = tile.scores + t * tile.ld + g * kLanes;
-        sum[t][g] = tile.first ? Vector{} : Simd::load(scores);
-      }
-    }
-    const std::int64_t steps_per_line = kWordsPerLine / tile.words / kStep;
-    for (std::int64_t step = 0; step < tile.elements; step += kStep) {
-      prefetch_ahead<kTokens>(tile, step, steps_per_line);
-      const float* column = tile.kv + step / kLanes * kColumn + step % kLanes;
-      // Unrolled, GCC 12 would load all the broadcasts of vectors without intrinsics first, and
-      // spill.
-#pragma GCC unroll 1
-      for (int k = 0; k < kStep; ++k) {
-        Vector query[kGroups];
-#pragma GCC unroll 4
-        for (int g = 0; g < kGroups; ++g) {
-          query[g] = Simd::load(tile.q + (g * tile.d_qk + step + k) * kLanes);
-        }
-#pragma GCC unroll 32
-        for (int t = 0; t < kTokens; ++t) {
-          const float* element = column + t * kLanes + k;
-          const Vector key = Simd::broadcast(*element);
-#pragma GCC unroll 4
-          for (int g = 0; g < kGroups; ++g) sum[t][g] = Simd::fma(query[g], key, sum[t][g]);
-        }
-      }
-    }
-#pragma GCC unroll 32
-    for (int t = 0; t < kTokens; ++t) {
-#pragma GCC unroll 4
-      for (int g = 0; g < kGroups; ++g) {
-        Simd::store(tile.scores + t * tile.ld + g * kLanes, sum[t][g]);
-      }
-    }
-  }
-
   /// Takes the scores of the block on by the elements `slab`. The first groups' tiles prefetch the
   /// slab `next`, which is widened next, of this block or of the next one.
   static void score_slab(const DecodeParams& params, const Scratch& s, std::int64_t groups,
@@ -166,7 +96,7 @@ struct Fp32Scheme {
     deal(groups, kScoreGroups, [&](std::int64_t group, std::int64_t num_groups) {
       with_constant<kScoreGroups>(num_groups, [&]<int kGroups>() {
         constexpr int kMostTokens = Simd::kScoreTokens[kGroups - 1];
-        deal(tokens, kMostTokens, [&](std::int64_t t, std::int64_t num_tokens) {
+        deal_alike(tokens, kMostTokens, [&](std::int64_t t, std::int64_t size, std::int64_t tiles) {
           const ScoreTile tile{.kv = s.kv + slab.begin / kLanes * kColumn + t * kLanes,
                                .q = s.q_floats + (group * d_qk + slab.begin) * kLanes,
                                .d_qk = d_qk,
@@ -177,8 +107,9 @@ struct Fp32Scheme {
                                .ahead = next_rows + t,
                                .ahead_elements = group == 0 ? next : Range{},
                                .words = size_of(params.kv.dtype) / 2};
-          with_constant<kMostTokens>(num_tokens,
-                                     [&]<int kTokens>() { score_tile<kTokens, kGroups>(tile); });
+          with_constant<kMostTokens>(size, [&]<int kTokens>() {
+            Tiles::template score_tiles<kTokens, kGroups>(tile, tiles);
+          });
         });
       });
     });
@@ -213,46 +144,27 @@ struct Fp32Scheme {
     Simd::store(s.scores + (t + 1) * ld + lane, p1);
   }
 
-  /// Prefetches the outputs of the tile that comes next, rows that no hardware expects; with wide
-  /// vectors, whose tile has two lines of a row or three, that costs more than it saves.
-  /// Where no maximum moved, `rescale` is exactly 1 and changes no bit.
-  template <int kRows, int kVectors>
-  [[gnu::noinline]] static void accumulate(const OutTile& tile) {
-    Vector sum[kRows][kVectors];
-#pragma GCC unroll 32
-    for (int r = 0; r < kRows; ++r) {
-      const Vector rescale = Simd::broadcast(tile.scratch.rescale[tile.rows[r]]);
-#pragma GCC unroll 4
-      for (int i = 0; i < kVectors; ++i) {
-        const float* out = tile.out_row(r) + i * kLanes;
-        sum[r][i] = tile.earlier == Earlier::kNone ? Vector{} : Simd::load(out) * rescale;
-      }
-    }
-    if constexpr (kLanes < 16) {
-      for (int r = 0; r < kRows; ++r) {
-        for (int i = 0; i < kVectors; ++i) {
-          __builtin_prefetch(tile.out_row(r) + kRows * tile.d_v + i * kLanes, 1, 3);
-        }
-      }
-    }
-    const float* weights = tile.scratch.scores + tile.rows[0];
-    const float* values = tile.scratch.kv + tile.dim / kLanes * kColumn;
-    for (int t = 0; t < tile.tokens; ++t, weights += tile.ld, values += kLanes) {
-      Vector value[kVectors];
-#pragma GCC unroll 4
-      for (int i = 0; i < kVectors; ++i) value[i] = Simd::load(values + i * kColumn);
-#pragma GCC unroll 32
-      for (int r = 0; r < kRows; ++r) {
-        const Vector weight = Simd::broadcast(weights[r]);
-#pragma GCC unroll 4
-        for (int i = 0; i < kVectors; ++i) sum[r][i] = Simd::fma(value[i], weight, sum[r][i]);
-      }
-    }
-#pragma GCC unroll 32
-    for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-      for (int i = 0; i < kVectors; ++i) Simd::store(tile.out_row(r) + i * kLanes, sum[r][i]);
-    }
+  /// o <- rescale o + weights V, for a block of `tokens` tokens.
+  static void accumulate_block(const Scratch& s, int tokens, std::int64_t ld, int /*num_heavy*/,
+                               const PartialView& result, bool first) {
+    deal(result.d_v / kLanes, kTileVectors, [&](std::int64_t vector, std::int64_t vectors) {
+      with_constant<kTileVectors>(vectors, [&]<int kVectors>() {
+        deal_alike(result.rows, kTileRows,
+                   [&](std::int64_t row, std::int64_t rows, std::int64_t tiles) {
+                     const ValueTile tile{.weights = s.scores + row,
+                                          .ld = ld,
+                                          .values = s.kv + vector * kColumn,
+                                          .tokens = tokens,
+                                          .rescale = s.rescale + row,
+                                          .out = result.o + row * result.d_v + vector * kLanes,
+                                          .d_v = result.d_v,
+                                          .first = first};
+                     with_constant<kTileRows>(rows, [&]<int kRows>() {
+                       Tiles::template value_tiles<kRows, kVectors>(tile, tiles);
+                     });
+                   });
+      });
+    });
   }
 
   static void finish(const PartialView&) {}

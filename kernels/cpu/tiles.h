@@ -20,6 +20,17 @@ template <class F>
   }
 }
 
+/// Calls f(begin, size, runs) for the same runs, those of one size at once: at most twice.
+template <class F>
+[[gnu::always_inline]] inline void deal_alike(std::int64_t count, std::int64_t most, F&& f) {
+  if (count == 0) return;
+  const std::int64_t runs = ceil_div(count, most);
+  const std::int64_t size = ceil_div(count, runs);
+  const std::int64_t smaller = size * runs - count;
+  f(0, size, runs - smaller);
+  if (smaller > 0) f(size * (runs - smaller), size - 1, smaller);
+}
+
 /// Calls f.operator()<n>() for an n of [1, kMost] that is known at run time only.
 template <int kMost, class F>
 [[gnu::always_inline]] inline void with_constant(std::int64_t n, F&& f) {

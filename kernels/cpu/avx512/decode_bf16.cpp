@@ -1,6 +1,7 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/avx512/decode.h"
+#include "kernels/cpu/avx512/out_tiles.h"
 #include "kernels/cpu/avx512/pairs.h"
 #include "kernels/cpu/avx512/score_tiles.h"
 #include "kernels/cpu/avx512/simd.h"
@@ -12,9 +13,7 @@
 namespace mla::kernels::avx512 {
 namespace {
 
-using cpu::Earlier;
 using cpu::kResidualLd;
-using cpu::OutTile;
 using cpu::Scratch;
 
 constexpr int kLanes = Simd::kLanes;
@@ -171,6 +170,14 @@ struct Bf16Scheme {
       _mm512_mask_storeu_ps(out, kFloats, low[r]);
       _mm512_mask_storeu_ps(out + kHalf, kFloats, high[r]);
     }
+  }
+
+  static void accumulate_block(const Scratch& s, int tokens, std::int64_t ld, int num_heavy,
+                               const PartialView& result, bool first) {
+    accumulate_rows<Bf16Scheme>(s, tokens, {s.all_rows, result.rows, s.weights, ld}, result,
+                                first ? Earlier::kNone : Earlier::kRescaled);
+    accumulate_rows<Bf16Scheme>(s, tokens, {s.heavy_rows, num_heavy, s.residuals, kResidualLd},
+                                result, Earlier::kKept);
   }
 
   /// Undoes what interleaving within 128-bit lanes did to the order of the outputs.
