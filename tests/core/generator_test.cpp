@@ -37,16 +37,6 @@ TEST(Generator, MakesTheValuesOfTheFileFormat) {
             (Bits{0xbdf9, 0x3cbd, 0xbd81, 0xbdb1, 0xbceb, 0xbe31}));
 }
 
-TEST(Generator, EveryPartIsTheSamePartOfTheWhole) {
-  const std::vector<std::uint16_t> whole = generated(9, kCache, 3, 0, 64);
-  for (std::int64_t first = 0; first <= 64; ++first) {
-    for (std::int64_t end = first; end <= 64; ++end) {
-      EXPECT_EQ(generated(9, kCache, 3, first, end - first),
-                std::vector<std::uint16_t>(whole.begin() + first, whole.begin() + end));
-    }
-  }
-}
-
 TEST(Generator, MakesFp8WeightsOfModerateSize) {
   constexpr std::int64_t kCount = 1 << 16;
   std::vector<std::uint8_t> codes(kCount);
