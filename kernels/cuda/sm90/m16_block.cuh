@@ -76,21 +76,15 @@ struct Slices {
   using L = Layout<kDQk, kDV>;
   static constexpr int kPieces = kDV / 16;
   static constexpr int kPieceBytes = kRows * 16 * 4;
-  static constexpr int kMostPieces = (kPieces + kBlocks - 1) / kBlocks;  ///< of a slice
-  static constexpr int kSliceBytes = kMostPieces * kPieceBytes;
+  static constexpr int kSlicePieces = kPieces / kBlocks;
+  static constexpr int kSliceBytes = kSlicePieces * kPieceBytes;
   static constexpr int kHanded = kBlocks * kSliceBytes;
-  static_assert(kBlocks <= kMostBlocks);
+  static_assert(kBlocks <= kMostBlocks && kPieces % kBlocks == 0);
   static_assert(kHanded + kPieces * kPieceBytes <= L::kTileSlots * L::kSlotBytes);
 
-  /// The first piece that a block merges; the next block's is the end.
-  static __device__ __forceinline__ int begin(int block) { return kPieces * block / kBlocks; }
-  static __device__ __forceinline__ int owner(int piece) {
-    return ((piece + 1) * kBlocks - 1) / kPieces;
-  }
-  static __device__ __forceinline__ int pieces_of(int block) {
-    if constexpr (kPieces % kBlocks == 0) return kPieces / kBlocks;
-    return begin(block + 1) - begin(block);
-  }
+  /// The first piece that a block merges.
+  static __device__ __forceinline__ int begin(int block) { return block * kSlicePieces; }
+  static __device__ __forceinline__ int owner(int piece) { return piece / kSlicePieces; }
 };
 
 /// Where a row's results go: of the part, or of the request.

@@ -110,8 +110,7 @@ class Loader {
       merged_parity_ ^= 1;
       if (lane_ == 0) {
         arrive_and_expect(shared_ + L::kStatsReceived, kBlocks * kRows * 8);
-        arrive_and_expect(shared_ + L::kSlicesReceived,
-                          kBlocks * S::pieces_of(block_) * S::kPieceBytes);
+        arrive_and_expect(shared_ + L::kSlicesReceived, kBlocks * S::kSliceBytes);
       }
       __syncwarp();
       if (lane_ < kBlocks) {

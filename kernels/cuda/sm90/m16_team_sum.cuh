@@ -173,28 +173,25 @@ class TeamSum {
 
   /// Makes the blocks' weights. All blocks mail the rows' m and l, or the first writes their lse.
   __device__ __forceinline__ void weigh_blocks() const {
-    constexpr int kLanes = static_cast<int>(std::bit_ceil(static_cast<unsigned>(kBlocks)));
-    const int block = w_.thread % kLanes;
-    const int row = w_.thread / kLanes;
+    static_assert(std::has_single_bit(static_cast<unsigned>(kBlocks)));
+    const int block = w_.thread % kBlocks;
+    const int row = w_.thread / kBlocks;
     if (row >= kRows) return;
-    float2 stats = make_float2(-INFINITY, 0);
-    if (block < kBlocks) stats = *w_.pointer<const float2>(L::kStats + (block * kRows + row) * 8);
+    const float2 stats = *w_.pointer<const float2>(L::kStats + (block * kRows + row) * 8);
     float m = stats.x;
 #pragma unroll
-    for (int distance = 1; distance < kLanes; distance *= 2) {
+    for (int distance = 1; distance < kBlocks; distance *= 2) {
       m = fmaxf(m, __shfl_xor_sync(0xFFFFFFFFu, m, distance));
     }
     const float weight = exp2_fast(stats.x - base_of(m));
     float l = weight * stats.y;
 #pragma unroll
-    for (int distance = 1; distance < kLanes; distance *= 2) {
+    for (int distance = 1; distance < kBlocks; distance *= 2) {
       l += __shfl_xor_sync(0xFFFFFFFFu, l, distance);
     }
-    if (block < kBlocks) {
-      store_shared(w_.shared + L::kWeights + (block * kRows + row) * 4, weight * final_scale(l));
-    }
+    store_shared(w_.shared + L::kWeights + (block * kRows + row) * 4, weight * final_scale(l));
     if (is_mail_) {
-      for (int slice = block; slice < part_->slices; slice += kLanes) {
+      for (int slice = block; slice < part_->slices; slice += kBlocks) {
         postmark_.send(box_.stats(w_.block * part_->slices + slice) + row * 2, make_float2(m, l));
       }
     } else if (w_.block == 0 && block == 0) {
@@ -210,13 +207,11 @@ class TeamSum {
                                                             : 1;
     constexpr int kLanes = 32 / kSplit;
     constexpr int kAdded = kBlocks / kSplit;
-    static_assert(kSplit == 1 || (kBlocks % kSplit == 0 && S::kPieces % kBlocks == 0));
-    const int places = S::pieces_of(w_.block) * (S::kPieceBytes / 16);
+    static_assert(kBlocks % kSplit == 0 && kPlaces * kSplit % kComputeThreads == 0);
     const int first = w_.lane / kLanes * kAdded;
 #pragma unroll
     for (int from = 0; from < kPlaces; from += kComputeThreads / kSplit) {
       const int place = from + w_.thread / 32 * kLanes + w_.lane % kLanes;
-      if (place >= places) break;
       const int row = row_of_place(place);
       float4 sum = make_float4(0, 0, 0, 0);
 #pragma unroll
@@ -260,8 +255,7 @@ class TeamSum {
 
   /// Writes this block's elements of all rows.
   __device__ __forceinline__ void write_merged() const {
-    constexpr int kVectors = S::kMostPieces * 4;  // of a row
-    const int vectors = S::pieces_of(w_.block) * 4;
+    constexpr int kVectors = S::kSlicePieces * 4;  // of a row
     const int first = S::begin(w_.block) * 16;
     const int places = part_->rows * kVectors;
 #pragma unroll
@@ -270,7 +264,6 @@ class TeamSum {
       if (place >= places) break;
       const int row = place / kVectors;
       const int vector = place % kVectors;
-      if (S::kPieces % kBlocks != 0 && vector >= vectors) continue;
       const float4 o = load_shared4(merged(row, vector * 4));
       char* out = w_.pointer<const RowPlace>(L::kRowPlaces)[row].out;
       write_elements(args_.out_type, out, first + vector * 4, o);
