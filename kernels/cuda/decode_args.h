@@ -47,7 +47,7 @@ struct DecodeArgs {
   const std::int32_t* share_offsets = nullptr;
   float* partials = nullptr;  ///< [DevicePlan::partial_floats]
   /// [merges, 2]: blocks that arrived, and blocks that have merged. Zero before the first run; a
-  /// run leaves them zero.
+  /// run leaves them zero. By mail [blocks]: runs so far.
   std::uint32_t* counters = nullptr;
 };
 

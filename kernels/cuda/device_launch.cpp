@@ -14,6 +14,7 @@ void DeviceLaunch::replan(std::string_view backend, const KernelList& kernels,
   reserve(tables_, memory.table_bytes());
   write_tables(plan_, memory, tables_.data());
   stream.upload(memory_.data(), tables_.data(), memory.table_bytes());
+  stream.fill(memory_.data() + memory.partials, std::byte{0}, memory.mail_bytes);
   point_into(plan_, memory, memory_.data(), args_);
 }
 

@@ -82,6 +82,9 @@ class DeviceOperator final : public DecodeOperator {
     check_cuda(
         cudaMemcpyAsync(device, tables_.data(), tables_.size(), cudaMemcpyHostToDevice, stream),
         "cudaMemcpyAsync");
+    check_cuda(cudaMemsetAsync(device + memory_.partials, 0,
+                               static_cast<std::size_t>(memory_.mail_bytes), stream),
+               "cudaMemsetAsync");
     point_into(plan_, memory_, device, args_);
   }
 

@@ -1,6 +1,7 @@
 #include "kernels/cuda/device_plan.h"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 #include <numeric>
 #include <string>
@@ -127,6 +128,12 @@ class PlanMaker {
     merge.first = {plan_.partial_floats, int32(tile.rows.size()), 0};
     merge.node = node;
     merge.stride = partial_floats(tile.rows.size(), sizes_.d_v);
+    if (plan_.merges_by_mail()) {
+      const auto most = static_cast<std::uint64_t>(std::min(count, geometry_.mail_slices));
+      merge.slices = int32(static_cast<std::int64_t>(std::bit_floor(most)));
+      merge.stride =
+          geometry_.rows_per_part * (sizes_.d_v + 2 * geometry_.blocks_per_team * merge.slices);
+    }
     merge.heads = int32(tile.item->heads);
     merge.row_begin = int32(tile.rows.begin);
     merge.rows = int32(tile.rows.size());
@@ -140,6 +147,7 @@ class PlanMaker {
   /// Lets `part` leave the partial that is number `index` of the merge.
   void lead_to(std::int32_t merge, std::int64_t index, Part& part) const {
     part.merge = merge;
+    part.slices = plan_.merges[merge].slices;
     part.partial = plan_.merges[merge].first;
     part.partial.offset += index * plan_.merges[merge].stride;
   }
@@ -282,7 +290,7 @@ class PlanMaker {
   }
 
   void add_idle_teams(std::vector<std::vector<int>>& teams_of) const {
-    if (teams_of.empty()) return;
+    if (teams_of.empty() || plan_.merges_by_mail()) return;
     std::size_t merge = 0;
     for (int team = 0; team < geometry_.teams; ++team) {
       if (last_part_[team] >= 0) continue;

@@ -17,6 +17,10 @@ struct KernelGeometry {
   std::int64_t rows_per_part = 64;  ///< most query rows of a part
   std::int64_t tile_tokens = 64;    ///< keys of a kernel's step: parts are cut at multiples of it
   DealCosts costs;
+  /// Fast plans merge by mail (sm90/m16_mailbox.cuh): the most slices that a block's share of a
+  /// merge is cut into, a power of two. 0: partials are rows, and counters tell that they are
+  /// there.
+  std::int64_t mail_slices = 0;
 
   friend bool operator==(const KernelGeometry&, const KernelGeometry&) = default;
 };
@@ -40,7 +44,7 @@ struct DeviceItem {
 };
 
 /// A partial in the plan's buffer of floats: m at `offset`, then l, then o, as `partial_at` lays
-/// out `rows` rows; a part fills those from `row_begin` on.
+/// out `rows` rows; a part fills those from `row_begin` on. By mail it is a `Mailbox`.
 struct PartialPlace {
   std::int64_t offset = -1;  ///< -1: none, the result is final
   std::int32_t rows = 0;
@@ -65,7 +69,8 @@ struct alignas(16) Part {
   std::int32_t token_end = 0;  ///< may be token_begin: the rows see no key
   std::int32_t merge = -1;     ///< whose counter to raise once the partial is written, -1: none
   std::int32_t next = -1;      ///< the team's next part, -1: none. Team t's first part is part t
-  std::int32_t padding[2] = {};
+  std::int32_t slices = 0;     ///< of the merge
+  std::int32_t padding[1] = {};
 };
 static_assert(sizeof(Part) == 96);
 
@@ -82,13 +87,15 @@ struct alignas(16) Merge {
   std::int32_t rows = 0;
   std::int32_t count = 0;
   std::int32_t blocks = 0;  ///< that share the merging, each an even part of rows * d_v
-  std::int32_t padding[1] = {};
+  std::int32_t slices = 0;  ///< by mail: of teams that share the merging, a power of two
 };
 static_assert(sizeof(Merge) == 80);
 
 /// That a team takes part in a merge, as its blocks `first_block` and following. Other teams
 /// compute some of the parts, so it has to wait until every block has arrived at the merge's
-/// counter once for each part of its team: count * blocks_per_team arrivals.
+/// counter once for each part of its team: count * blocks_per_team arrivals. By mail there is
+/// nothing to count, and team first_block / blocks_per_team merges the slice of that number, if
+/// there are so many.
 struct MergeShare {
   std::int32_t merge = 0;
   std::int32_t first_block = 0;
@@ -121,7 +128,12 @@ struct DevicePlan {
   /// gcd(chunk_tokens, tile_tokens) if exact, else tile_tokens: every part begins at a multiple.
   std::int32_t part_alignment = 64;
 
-  std::int64_t counters() const { return static_cast<std::int64_t>(merges.size()); }
+  bool merges_by_mail() const { return !exact && geometry.mail_slices > 0; }
+  /// Words: two for each merge, or by mail one for each block.
+  std::int64_t counters() const {
+    return merges_by_mail() ? std::int64_t{geometry.teams} * geometry.blocks_per_team
+                            : 2 * std::ssize(merges);
+  }
 };
 
 /// What `make_device_plan` must know of the operator.

@@ -28,9 +28,10 @@ PlanMemory lay_out(const DevicePlan& plan) {
   memory.shares = after(memory.merges, bytes_of(plan.merges));
   memory.share_offsets = after(memory.shares, bytes_of(plan.shares));
   memory.counters = after(memory.share_offsets, bytes_of(plan.share_offsets));
-  memory.partials =
-      after(memory.counters, 2 * plan.counters() * std::int64_t{sizeof(std::uint32_t)});
-  memory.bytes = after(memory.partials, plan.partial_floats * std::int64_t{sizeof(float)});
+  memory.partials = after(memory.counters, plan.counters() * std::int64_t{sizeof(std::uint32_t)});
+  const std::int64_t partial_bytes = plan.partial_floats * std::int64_t{sizeof(float)};
+  if (plan.merges_by_mail()) memory.mail_bytes = partial_bytes;
+  memory.bytes = after(memory.partials, partial_bytes);
   return memory;
 }
 

@@ -13,12 +13,16 @@ namespace mla::kernels::cuda {
 ///
 ///   | parts | merges | shares | share offsets | counters | partials |
 ///   |<----- table_bytes(): uploaded once, counters zero ->|
+///
+/// Where a plan merges by mail, the partials are mailboxes: `mail_bytes`, zero before the first
+/// run, as the counters are, and the runs' own from then on.
 struct PlanMemory {
   std::int64_t merges = 0;
   std::int64_t shares = 0;
   std::int64_t share_offsets = 0;
   std::int64_t counters = 0;
   std::int64_t partials = 0;
+  std::int64_t mail_bytes = 0;  ///< from `partials` on
   std::int64_t bytes = 0;
 
   std::int64_t table_bytes() const { return partials; }

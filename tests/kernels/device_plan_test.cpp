@@ -81,6 +81,24 @@ TEST(DevicePlan, LetsIdleTeamsHelpToMerge) {
   EXPECT_EQ(errors_of(problem), "");
 }
 
+// By mail a slice has m and l of its own, and only teams that have parts merge.
+TEST(DevicePlan, CutsMergesByMailIntoAPowerOfTwoOfSlices) {
+  PlanProblem problem;
+  problem.exact(false).geometry = {
+      .teams = 11, .blocks_per_team = 2, .rows_per_part = 16, .tile_tokens = 128, .mail_slices = 4};
+  problem.add(64 * 128, 9).add(20 * 128, 9);
+  EXPECT_EQ(errors_of(problem), "");
+  const DevicePlan plan = problem.plan();
+  ASSERT_FALSE(plan.merges.empty());
+  EXPECT_TRUE(plan.merges_by_mail());
+  EXPECT_EQ(plan.counters(), 22);
+  for (const Merge& merge : plan.merges) {
+    EXPECT_EQ(merge.slices, merge.count < 4 ? 2 : 4);
+    EXPECT_EQ(merge.blocks, 2 * merge.count);
+    EXPECT_EQ(merge.stride, 16 * (kPlanDv + 2 * 2 * merge.slices));
+  }
+}
+
 TEST(DevicePlan, FinishesAnItemOfOneChunkWithoutAMerge) {
   const DevicePlan plan = PlanProblem().add(512).add(1).plan();
   EXPECT_TRUE(plan.merges.empty());

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 #include <stdexcept>
+#include <string>
 
 #include "core/chunk_tree.h"
 #include "kernels/cuda/plan_memory.h"
@@ -147,6 +148,7 @@ DeviceProblem::Executed DeviceProblem::execute(const DeviceRun& how,
   write_tables(executed.plan, layout, tables.data());
   executed.memory = DeviceBuffer(layout.bytes, "plan");
   stream_.fill(executed.memory.data(), kPoison, executed.memory.bytes());
+  stream_.fill(executed.memory.data() + layout.partials, std::byte{0}, layout.mail_bytes);
   stream_.upload(executed.memory.data(), tables.data(), std::ssize(tables));
   DecodeArgs arguments = args(how.exact);
   point_into(executed.plan, layout, executed.memory.data(), arguments);
@@ -171,9 +173,10 @@ DeviceProblem::Executed DeviceProblem::execute(const DeviceRun& how,
   }
 
   const auto counters =
-      download<std::uint32_t>(stream_, arguments.counters, 2 * executed.plan.counters());
-  if (std::any_of(counters.begin(), counters.end(), [](auto count) { return count != 0; })) {
-    throw std::runtime_error("a run left counters that are not zero");
+      download<std::uint32_t>(stream_, arguments.counters, executed.plan.counters());
+  const auto left = static_cast<std::uint32_t>(executed.plan.merges_by_mail() ? how.runs : 0);
+  if (std::any_of(counters.begin(), counters.end(), [=](auto count) { return count != left; })) {
+    throw std::runtime_error("a run left counters that are not " + std::to_string(left));
   }
   return executed;
 }

@@ -62,7 +62,7 @@ class DeviceProblem {
     return run.kernel->why_unsupported(args(run.exact));
   }
 
-  /// Runs `items` and checks that the plan's counters are left at zero.
+  /// Runs `items` and checks that the plan's counters are left at zero, or as many as the runs.
   /// @throws std::runtime_error if they are not
   DeviceResults run(const DeviceRun& how, std::span<const kernels::cuda::DeviceItem> items) const;
   DeviceResults run(const DeviceRun& how) const { return run(how, items()); }

@@ -8,7 +8,7 @@
 #include "kernels/cuda/sm90/m16_computer.cuh"
 #include "kernels/cuda/sm90/m16_geometry.h"
 #include "kernels/cuda/sm90/m16_loader.cuh"
-#include "kernels/cuda/sm90/m16_merge.cuh"
+#include "kernels/cuda/sm90/m16_mail_merge.cuh"
 #include "kernels/cuda/sm90/tensor_map.h"
 
 namespace mla::kernels::cuda::sm90 {
@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   extern __shared__ __align__(1024) char memory[];
   let_next_grid_start();
   const std::uint32_t shared = shared_address(memory);
-  if (threadIdx.x == kComputeThreads) {
+  if (threadIdx.x == kComputeThreads + 32) {
     prefetch_map(&map);
     for (int i = 0; i < L::kSlots; ++i) {
       init_barrier(shared + L::kFull + i * 8, 1);
@@ -34,33 +34,57 @@ __global__ void __launch_bounds__(kThreads, 1)
     init_barrier(shared + L::kStatsReceived, 1);
     init_barrier(shared + L::kSlicesReceived, 1);
     init_barrier(shared + L::kMerged, 1);
+    init_barrier(shared + L::kMergesRead, 1);
     fence_barrier_init();
   }
   const int team = static_cast<int>(blockIdx.x) / kBlocks;
-  copy_record(args.parts + team, shared + L::kPart, static_cast<int>(threadIdx.x));
-  __syncthreads();
-  if constexpr (kBlocks > 1) cluster_arrive();
   const int block = kBlocks > 1 ? static_cast<int>(block_of_cluster()) : 0;
+  if (threadIdx.x / 32 == kComputeWarps) {
+    Loader<kDQk, kDV, kBlocks> loader(&map, args, launch, shared, team, block);
+    Worker::barrier_of_block();
+    if constexpr (kBlocks > 1) cluster_arrive();
+    loader.expect_first_tile();
+    wait_for_previous_grid();
+    loader.load_first_tile();
+    if constexpr (kBlocks > 1) cluster_wait();
+    loader.run();
+    Worker::arrive_at_barrier_of_block();
+    return;
+  }
+  copy_record(args.parts + team, shared + L::kPart, static_cast<int>(threadIdx.x));
+  Worker::barrier_of_block();
+  if constexpr (kBlocks > 1) cluster_arrive();
   auto& merges = *reinterpret_cast<TeamMerges*>(memory + L::kMerges);
 
   if (threadIdx.x >= kComputeThreads) {
-    Loader<kDQk, kDV, kBlocks> loader(&map, args, launch, shared, team, block);
+    if (threadIdx.x == kComputeThreads + 32) {
+      read_merges(args, team, merges);
+      arrive(shared + L::kMergesRead);
+    }
     wait_for_previous_grid();
     if constexpr (kBlocks > 1) cluster_wait();
-    loader.run();
-    if (threadIdx.x == kComputeThreads) read_merges(args, team, merges);
-  } else {
-    Computer<kBf16, kDQk, kDV, kBlocks> computer(args, shared, block);
-    wait_for_previous_grid();
-    if constexpr (kBlocks > 1) cluster_wait();
-    computer.run();
+    const std::uint32_t launches = __ldcg(args.counters + blockIdx.x);
+    Worker::barrier_of_block();
+    if (threadIdx.x == kComputeThreads + 32) args.counters[blockIdx.x] = launches + 1;
+    return;
   }
-  __syncthreads();
+  wait_for_previous_grid();
+  if constexpr (kBlocks > 1) cluster_wait();
+  const Worker worker(shared, block);
+  const std::uint32_t launches = __ldcg(args.counters + blockIdx.x);
+  Computer<kBf16, kDQk, kDV, kBlocks>(args, worker, launches).run();
+  Worker::arrive_at_barrier_of_block();
+  wait(shared + L::kMergesRead, 0);
+#pragma unroll 1
   for (int i = merges.begin; i < merges.end; ++i) {
     const bool first = i == merges.begin;
     const MergeShare share = first ? merges.share : args.shares[i];
     const Merge& merge = first ? merges.merge : args.merges[share.merge];
-    merge_share<kDV>(args, merge, share.merge, share.first_block + block, kBlocks, memory);
+    const int slice = share.first_block / kBlocks;
+    if (!first) Worker::barrier_of_all();
+    if (slice < merge.slices) {
+      MailMerge<kDQk, kDV, kBlocks>(args, merge, slice, worker, launches).run();
+    }
   }
 }
 
@@ -73,14 +97,10 @@ Kernel kernel_of(int blocks) {
       return decode<kBf16, kDQk, kDV, 1>;
     case 2:
       return decode<kBf16, kDQk, kDV, 2>;
-    case 3:
-      return decode<kBf16, kDQk, kDV, 3>;
     case 4:
       return decode<kBf16, kDQk, kDV, 4>;
     case 8:
       return decode<kBf16, kDQk, kDV, 8>;
-    case 16:
-      return decode<kBf16, kDQk, kDV, 16>;
     default:
       return nullptr;
   }
@@ -102,10 +122,8 @@ Choice choose(bool bf16, int d_qk, int blocks) {
 
 cudaError_t allow_resources(const Choice& choice) {
   const void* kernel = reinterpret_cast<const void*>(choice.kernel);
-  const cudaError_t error = cudaFuncSetAttribute(
-      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, choice.shared_bytes);
-  if (error != cudaSuccess) return error;
-  return cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              choice.shared_bytes);
 }
 
 /// The cache as (element of a column, slot, column, KV head, page), read in boxes of one column of
@@ -185,10 +203,10 @@ class DecodeM16 final : public DeviceKernel {
     return "";
   }
 
-  KernelGeometry geometry(std::span<const DeviceItem> items, const PlanSizes&,
+  KernelGeometry geometry(std::span<const DeviceItem> items, const PlanSizes& sizes,
                           const DeviceInfo& device) const override {
     static const M16Residency residency = residency_of(device);
-    return m16_geometry(items, residency);
+    return m16_geometry(items, sizes.d_v, residency);
   }
 
   ErrorCode launch(const DecodeArgs& args, const KernelGeometry& geometry,

@@ -15,9 +15,12 @@ inline constexpr int kTileTokens = 64;  ///< keys of a block's step; the M of th
 inline constexpr int kGroups = 2;       ///< warpgroups that compute, each on tiles of its own
 inline constexpr int kGroupThreads = 128;
 inline constexpr int kComputeThreads = kGroups * kGroupThreads;
-inline constexpr int kThreads = kComputeThreads + 32;  ///< and a warp that loads
+inline constexpr int kThreads = kComputeThreads + 64;  ///< and a warp that loads, and a clerk
 inline constexpr int kGroupWarps = kGroupThreads / 32;
-inline constexpr int kMostBlocks = 16;  ///< of a cluster
+inline constexpr int kComputeWarps = kComputeThreads / 32;
+inline constexpr int kComputeThreadsLog2 = 8;
+static_assert(1 << kComputeThreadsLog2 == kComputeThreads);
+inline constexpr int kMostBlocks = 8;  ///< of a cluster
 
 /// The merges that a team shares, and the first of them.
 struct alignas(16) TeamMerges {
@@ -45,10 +48,11 @@ struct Layout {
   static constexpr int kSums = kMaxima + kGroups * kGroupWarps * kRows * 4;  ///< likewise
   static constexpr int kGroupM = kSums + kGroups * kGroupWarps * kRows * 4;  ///< float [group][16]
   static constexpr int kStats = kGroupM + kGroups * kRows * 4;  ///< float2 (m, l) [block][16 rows]
-  static constexpr int kWeights = kStats + kMostBlocks * kRows * 8;      ///< float [block][16 rows]
-  static constexpr int kRowPlaces = kWeights + kMostBlocks * kRows * 4;  ///< RowPlace [16]
-  static constexpr int kVisible = kRowPlaces + kRows * 16;               ///< int [16]
-  static constexpr int kPart = kVisible + kRows * 4;                     ///< Part
+  static constexpr int kWeights = kStats + kMostBlocks * kRows * 8;  ///< float [block][16 rows]
+  static constexpr int kScales = kWeights;  ///< float [16 rows], of a lone block
+  static constexpr int kRowPlaces = kWeights + kMostBlocks * kRows * 4;         ///< RowPlace [16]
+  static constexpr int kVisible = kRowPlaces + kRows * 16;                      ///< int [16]
+  static constexpr int kPart = kVisible + kRows * 4;                            ///< Part
   static constexpr int kMerges = kPart + static_cast<int>(sizeof(Part));        ///< TeamMerges
   static constexpr int kFull = kMerges + static_cast<int>(sizeof(TeamMerges));  ///< mbarrier [slot]
   static constexpr int kEmpty = kFull + kSlots * 8;                             ///< mbarrier [slot]
@@ -56,35 +60,31 @@ struct Layout {
   static constexpr int kStatsReceived = kReady + 8;           ///< mbarrier: of all blocks
   static constexpr int kSlicesReceived = kStatsReceived + 8;  ///< mbarrier: of all blocks
   static constexpr int kMerged = kSlicesReceived + 8;  ///< mbarrier: the block has done a part
-  static constexpr int kBytes = kMerged + 8;
+  static constexpr int kMergesRead = kMerged + 8;  ///< mbarrier: the block's TeamMerges are there
+  static constexpr int kBytes = kMergesRead + 8;
 
   static constexpr int kRingBytes = kSlots * kSlotBytes;
   static_assert(kBytes <= 227 * 1024);
   static_assert(kColumns == kValueColumns + 1 && kValueColumns % 4 == 0);
 };
 
-/// The end of a part, in the linear memory of a tile's slots: first the slices that the team's
-/// blocks send (a slice is some pieces, a piece 16 elements of the 16 rows), then the pieces that
-/// the groups hand each other. The merged rows replace the latter, or the slices of a lone block.
+/// The end of a cluster's part, in the linear memory of a tile's slots: first the slices that the
+/// team's blocks send (a slice is some pieces, a piece 16 elements of the 16 rows), then the pieces
+/// that the groups hand each other. The merged rows replace the latter.
 template <int kDQk, int kDV, int kBlocks>
 struct Slices {
   using L = Layout<kDQk, kDV>;
   static constexpr int kPieces = kDV / 16;
   static constexpr int kPieceBytes = kRows * 16 * 4;
-  static constexpr int kMostPieces = (kPieces + kBlocks - 1) / kBlocks;  ///< of a slice
-  static constexpr int kSliceBytes = kMostPieces * kPieceBytes;
+  static constexpr int kSlicePieces = kPieces / kBlocks;
+  static constexpr int kSliceBytes = kSlicePieces * kPieceBytes;
   static constexpr int kHanded = kBlocks * kSliceBytes;
-  static_assert(kBlocks <= kMostBlocks);
+  static_assert(kBlocks <= kMostBlocks && kPieces % kBlocks == 0);
   static_assert(kHanded + kPieces * kPieceBytes <= L::kTileSlots * L::kSlotBytes);
 
-  /// The first piece that a block merges; the next block's is the end.
-  static __device__ __forceinline__ int begin(int block) { return kPieces * block / kBlocks; }
-  static __device__ __forceinline__ int owner(int piece) {
-    return ((piece + 1) * kBlocks - 1) / kPieces;
-  }
-  static __device__ __forceinline__ int pieces_of(int block) {
-    return begin(block + 1) - begin(block);
-  }
+  /// The first piece that a block merges.
+  static __device__ __forceinline__ int begin(int block) { return block * kSlicePieces; }
+  static __device__ __forceinline__ int owner(int piece) { return piece / kSlicePieces; }
 };
 
 /// Where a row's results go: of the part, or of the request.
@@ -134,7 +134,7 @@ __device__ __forceinline__ int uniform(int value) {
 /// in the last step some may have none.
 template <int kBlocks>
 __device__ __forceinline__ int steps_of(const Part& part) {
-  const int tokens = part.token_end - part.token_begin;
+  const int tokens = max(part.token_end - part.token_begin, kBlocks == 1 ? 1 : 0);
   return (tokens + kTileTokens * kBlocks - 1) / (kTileTokens * kBlocks);
 }
 

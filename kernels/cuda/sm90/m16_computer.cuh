@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/cuda/sm90/m16_part_sum.cuh"
 #include "kernels/cuda/sm90/m16_team_sum.cuh"
 
 namespace mla::kernels::cuda::sm90::m16 {
@@ -11,8 +12,9 @@ class Computer {
   using Place = RingPlace<L::kSlots>;
 
  public:
-  __device__ __forceinline__ Computer(const DecodeArgs& args, std::uint32_t shared, int block)
-      : args_(args), w_(shared, block) {
+  __device__ __forceinline__ Computer(const DecodeArgs& args, const Worker& worker,
+                                      std::uint32_t launches)
+      : args_(args), w_(worker), launches_(launches) {
     part_ = w_.pointer<const Part>(L::kPart);
   }
 
@@ -52,8 +54,15 @@ class Computer {
       const std::int64_t begin = first + static_cast<std::int64_t>(step) * (kBlocks * kTileTokens);
       if (step > 0) await_turn();
       const bool more = step + 1 < steps;
-      if (begin < token_end_) {
+      if (kBlocks == 1 || begin < token_end_) {  // a lone block has a tile in every step
         compute_tile(step, static_cast<int>(begin), more);
+        if constexpr (kBlocks == 1) {
+          if (!more) {
+            finish_part();
+            break;
+          }
+        }
+        release_as_done<L::kTileSlots>();
       } else {
         skip_tile(more);
       }
@@ -61,7 +70,7 @@ class Computer {
     }
     place_ = part_place;
     place_.advance_far(steps * L::kTileSlots);
-    end_part();
+    end_part(steps);
     place_.advance(L::kTileSlots);
   }
 
@@ -104,12 +113,6 @@ class Computer {
   }
 
   __device__ __forceinline__ RowPlace place_of(int row, int token, int head) const {
-    if (part_->partial.offset >= 0) {
-      float* partial = args_.partials + part_->partial.offset;
-      const std::int64_t at = part_->partial.row_begin + row;
-      const int padded_rows = (part_->partial.rows + 15) / 16 * 16;
-      return {reinterpret_cast<char*>(partial + 2 * padded_rows + at * kDV), partial + at};
-    }
     const std::int64_t at =
         part_->out + token * args_.out_token_stride + head * args_.out_head_stride;
     const int size = args_.out_type == OutType::kFp32 ? 4 : 2;
@@ -117,9 +120,11 @@ class Computer {
             args_.lse + part_->lse + token * args_.lse_token_stride + head * args_.lse_head_stride};
   }
 
-  /// Scores, weights and values of the tile that begins at token `begin`.
+  /// Scores and weights of the tile that begins at token `begin`. The products that add its values
+  /// are under way afterwards, those of a slot's columns in a group each.
   __device__ __forceinline__ void compute_tile(int step, int begin, bool more) {
     float s[8];
+    place_.slot = uniform(place_.slot);  // for uniform registers: a quarter of the instructions
 #pragma unroll
     for (int i = 0; i < L::kColumns; ++i) {
       if (i % L::kSlotColumns == 0) {
@@ -175,6 +180,8 @@ class Computer {
                               p[2], p[3]);
     fence_async_proxy();
     w_.group_barrier();
+#pragma unroll
+    for (int i = 0; i < L::kValueColumns; ++i) pin(o_[i]);
     begin_products();
     const std::uint64_t p_matrix = describe_rows(weights);
 #pragma unroll
@@ -187,7 +194,33 @@ class Computer {
       if (i % L::kSlotColumns == L::kSlotColumns - 1) commit_products();
     }
     commit_products();
-    release_as_done<L::kTileSlots>();
+  }
+
+  /// The end of a lone block's part, for the group that has the last tile, whose values are being
+  /// summed: what is done is added to the other group's sums while the rest is under way.
+  __device__ __forceinline__ void finish_part() {
+    PartSum<kDQk, kDV> sum(args_, w_, place_.plus(L::kTileSlots), launches_);
+    sum.begin(m_, l_);
+    float sums[L::kValueColumns][8];
+    finish_as_done<L::kTileSlots>(sum, sums);
+    sum.end(sums);
+  }
+
+  template <int kLeft>
+  __device__ __forceinline__ void finish_as_done(const PartSum<kDQk, kDV>& sum,
+                                                 float (&sums)[L::kValueColumns][8]) {
+    if constexpr (kLeft > 0) {
+      constexpr int kSlot = L::kTileSlots - kLeft;
+      wait_for_products<kLeft - 1>();
+      release(place_.plus(kSlot));
+#pragma unroll
+      for (int i = kSlot * L::kSlotColumns;
+           i < min((kSlot + 1) * L::kSlotColumns, L::kValueColumns); ++i) {
+        pin(o_[i]);
+        sum.add(i, o_[i], sums[i]);
+      }
+      finish_as_done<kLeft - 1>(sum, sums);
+    }
   }
 
   /// Releases the tile's slots one by one, as the products that read them finish.
@@ -271,10 +304,15 @@ class Computer {
   }
 
   /// place_ is where the slots lie that the loader gives.
-  __device__ __forceinline__ void end_part() {
-    const TeamSum<kDQk, kDV, kBlocks> sum(args_, w_, place_, cluster_parity_);
-    sum.run(m_, l_, o_);
-    cluster_parity_ ^= 1;
+  __device__ __forceinline__ void end_part(int steps) {
+    if constexpr (kBlocks == 1) {
+      if (w_.group == (steps & 1)) {
+        PartSum<kDQk, kDV>(args_, w_, place_, launches_).hand_over(m_, l_, o_);
+      }
+    } else {
+      TeamSum<kDQk, kDV, kBlocks>(args_, w_, place_, cluster_parity_, launches_).run(m_, l_, o_);
+      cluster_parity_ ^= 1;
+    }
   }
 
   __device__ __forceinline__ std::uint32_t slot(Place place) const {
@@ -294,6 +332,7 @@ class Computer {
 
   const DecodeArgs& args_;
   const Worker w_;
+  const std::uint32_t launches_;
   const Part* part_;
   Place place_;
   std::uint32_t cluster_parity_ = 0;

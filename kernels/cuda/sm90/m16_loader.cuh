@@ -20,7 +20,29 @@ class Loader {
     begin_part();
   }
 
-  /// All parts; q, kv and results of earlier kernels must be complete.
+  /// Prepares the copies of the block's first tile, if it has one of whole boxes: so little is left
+  /// to do between the grid before and them.
+  __device__ __forceinline__ void expect_first_tile() {
+    first_page_ = __shfl_sync(0xFFFFFFFFu, next_.page, 0);
+    first_token_ = __shfl_sync(0xFFFFFFFFu, next_.slot, 0);
+    has_first_ = launch_.boxes_log2 == 0 && part_.rows > 0 && first_page_ >= 0;
+    if (!has_first_ || !elect_one()) return;
+#pragma unroll
+    for (int i = 0; i < L::kTileSlots; ++i) arrive_and_expect(full(place_.plus(i)), L::kSlotBytes);
+  }
+
+  /// q, kv and results of earlier kernels must be complete.
+  __device__ __forceinline__ void load_first_tile() const {
+    if (!has_first_ || !elect_one()) return;
+#pragma unroll
+    for (int i = 0; i < L::kTileSlots; ++i) {
+      const Place place = place_.plus(i);
+      load_box(slot(place), map_, full(place), first_token_, i * L::kSlotColumns, part_.kv_head,
+               first_page_);
+    }
+  }
+
+  /// All parts, but for the first tile.
   __device__ __forceinline__ void run() {
     while (true) {
       if (part_.rows > 0) load_part();
@@ -61,7 +83,10 @@ class Loader {
   __device__ __forceinline__ void load_part() {
     const int steps = uniform(steps_of<kBlocks>(part_));
     for (int step = 0; step < steps; ++step) {
-      if (launch_.boxes_log2 == 0) {
+      if (has_first_) {
+        has_first_ = false;
+        next_batch();
+      } else if (launch_.boxes_log2 == 0) {
         load_tile(step);
       } else {
         load_tile_in_boxes(step);
@@ -85,8 +110,7 @@ class Loader {
       merged_parity_ ^= 1;
       if (lane_ == 0) {
         arrive_and_expect(shared_ + L::kStatsReceived, kBlocks * kRows * 8);
-        arrive_and_expect(shared_ + L::kSlicesReceived,
-                          kBlocks * S::pieces_of(block_) * S::kPieceBytes);
+        arrive_and_expect(shared_ + L::kSlicesReceived, kBlocks * S::kSliceBytes);
       }
       __syncwarp();
       if (lane_ < kBlocks) {
@@ -181,6 +205,9 @@ class Loader {
   Box next_;
   Place place_;
   std::uint32_t merged_parity_ = 0;
+  bool has_first_ = false;  ///< the first tile is being loaded
+  int first_page_ = 0;
+  int first_token_ = 0;
 };
 
 }  // namespace mla::kernels::cuda::sm90::m16

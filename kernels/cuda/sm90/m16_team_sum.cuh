@@ -2,13 +2,14 @@
 
 #include <bit>
 
+#include "kernels/cuda/sm90/m16_mailbox.cuh"
 #include "kernels/cuda/sm90/m16_worker.cuh"
 
 namespace mla::kernels::cuda::sm90::m16 {
 
-/// The end of a part: its sums go from the registers of the team's blocks to those that merge them,
-/// by the slice (`Slices`), and from there to memory. `given` are the slots of a tile that the
-/// loader gave for it.
+/// The end of a cluster's part: its sums go from the registers of the team's blocks to those that
+/// merge them, by the slice (`Slices`), and from there to memory, or by mail to the teams that
+/// share the rows. `given` are the slots of a tile that the loader gave for it.
 ///
 /// A piece has four floats of a lane (rows r and r + 1 of element e, then of e + 8) beside those of
 /// the next, the lower eight rows first: so they lie in the accumulators.
@@ -21,10 +22,12 @@ class TeamSum {
 
  public:
   __device__ __forceinline__ TeamSum(const DecodeArgs& args, const Worker& worker, Place given,
-                                     std::uint32_t parity)
-      : args_(args), w_(worker), given_(given), parity_(parity) {
+                                     std::uint32_t parity, std::uint32_t launches)
+      : args_(args), w_(worker), given_(given), parity_(parity), postmark_(launches) {
     w_.forget();
     part_ = w_.pointer<const Part>(L::kPart);
+    is_mail_ = part_->partial.offset >= 0;
+    box_ = {args.partials + part_->partial.offset};
   }
 
   /// Adds what the groups and blocks have, and writes this block's elements.
@@ -32,33 +35,19 @@ class TeamSum {
                                       const float (&o)[L::kValueColumns][8]) const {
     hand_over(m, l, o);
     w_.barrier_of_all();
-    if constexpr (kBlocks > 1) {
-      barrier_wait_cluster(w_.shared + L::kReady, parity_);
-      send_stats();
-      add_groups(m, o, [&](int piece, int half, float4 sums) {
-        const int block = S::owner(piece);
-        const int at = w_.block * S::kSliceBytes + (piece - S::begin(block)) * S::kPieceBytes;
-        const std::uint32_t shared = map_to_block(w_.shared, static_cast<std::uint32_t>(block));
-        send(shared + given(at) + half * (S::kPieceBytes / 2) + w_.lane * 16, sums,
-             shared + L::kSlicesReceived);
-      });
-      barrier_wait_cluster(w_.shared + L::kStatsReceived, parity_);
-      weigh_blocks();
-      w_.barrier_of_all();
-      barrier_wait_cluster(w_.shared + L::kSlicesReceived, parity_);
-      add_slices();
-    } else {
-      if (w_.thread < kRows) {
-        const float2 stats = block_stats(w_.thread);
-        write_stats(w_.thread, stats.x, stats.y);
-      }
-      add_groups(m, o, [&](int piece, int half, float4 sums) {
-        put_merged(piece * 16 + w_.lane / 4, 2 * (w_.lane % 4) + half * 8, sums);
-      });
-    }
+    barrier_wait_cluster(w_.shared + L::kReady, parity_);
+    send_stats();
+    add_groups(m, o);
+    barrier_wait_cluster(w_.shared + L::kStatsReceived, parity_);
+    weigh_blocks();
     w_.barrier_of_all();
-    write_merged();
-    release_given();
+    barrier_wait_cluster(w_.shared + L::kSlicesReceived, parity_);
+    add_slices();
+    if (!is_mail_) {
+      w_.barrier_of_all();
+      write_merged();
+    }
+    if (part_->next >= 0) release_given();
   }
 
  private:
@@ -81,7 +70,7 @@ class TeamSum {
   __device__ __forceinline__ std::uint32_t merged(int row, int element) const {
     const int at =
         element / 64 * (kRows * 64 * 4) + (row * 64 + ((element % 64) ^ (row / 2 % 4 * 8))) * 4;
-    return w_.shared + given((kBlocks > 1 ? S::kHanded : 0) + at);
+    return w_.shared + given(S::kHanded + at);
   }
 
   /// Shows the other group this one's m and sums, and gives it the half of o that it will keep.
@@ -113,12 +102,9 @@ class TeamSum {
     }
   }
 
-  /// Adds what the other group handed over to this one's half. `take(piece, half, sums)` gets this
-  /// lane's sums.
-  template <class Take>
+  /// Adds what the other group handed over to this one's half, and sends it to the blocks.
   __device__ __forceinline__ void add_groups(const float (&m)[4],
-                                             const float (&o)[L::kValueColumns][8],
-                                             Take take) const {
+                                             const float (&o)[L::kValueColumns][8]) const {
     const float* group_m = w_.pointer<const float>(L::kGroupM);
     float mine[4];
     float other[4];
@@ -128,11 +114,6 @@ class TeamSum {
       const float base = base_of(fmaxf(m[i], other_m));
       mine[i] = exp2_fast(m[i] - base);
       other[i] = exp2_fast(other_m - base);
-      if constexpr (kBlocks == 1) {
-        const float scale = final_scale(block_stats(w_.row_of(i)).y);
-        mine[i] *= scale;
-        other[i] *= scale;
-      }
     }
 #pragma unroll
     for (int i = 0; i < kHalf; ++i) {
@@ -149,10 +130,14 @@ class TeamSum {
         const float mine1 = mine[half * 2 + 1];
         const float other0 = other[half * 2];
         const float other1 = other[half * 2 + 1];
-        take(piece, half,
+        const int block = S::owner(piece);
+        const int at = w_.block * S::kSliceBytes + (piece - S::begin(block)) * S::kPieceBytes;
+        const std::uint32_t shared = map_to_block(w_.shared, static_cast<std::uint32_t>(block));
+        send(shared + given(at) + half * (S::kPieceBytes / 2) + w_.lane * 16,
              make_float4(
                  keep[0] * mine0 + received.x * other0, keep[1] * mine1 + received.y * other1,
-                 keep[2] * mine0 + received.z * other0, keep[3] * mine1 + received.w * other1));
+                 keep[2] * mine0 + received.z * other0, keep[3] * mine1 + received.w * other1),
+             shared + L::kSlicesReceived);
       }
     }
   }
@@ -183,32 +168,35 @@ class TeamSum {
 
   /// What a finished row's sums are multiplied by; a partial's are not.
   __device__ __forceinline__ float final_scale(float l) const {
-    return part_->partial.offset >= 0 ? 1 : inverse_of(l);
+    return is_mail_ ? 1 : inverse_of(l);
   }
 
-  /// Makes the blocks' weights; the first block writes the rows' lse, or m and l.
+  /// Makes the blocks' weights. All blocks mail the rows' m and l, or the first writes their lse.
   __device__ __forceinline__ void weigh_blocks() const {
-    constexpr int kLanes = static_cast<int>(std::bit_ceil(static_cast<unsigned>(kBlocks)));
-    const int block = w_.thread % kLanes;
-    const int row = w_.thread / kLanes;
+    static_assert(std::has_single_bit(static_cast<unsigned>(kBlocks)));
+    const int block = w_.thread % kBlocks;
+    const int row = w_.thread / kBlocks;
     if (row >= kRows) return;
-    float2 stats = make_float2(-INFINITY, 0);
-    if (block < kBlocks) stats = *w_.pointer<const float2>(L::kStats + (block * kRows + row) * 8);
+    const float2 stats = *w_.pointer<const float2>(L::kStats + (block * kRows + row) * 8);
     float m = stats.x;
 #pragma unroll
-    for (int distance = 1; distance < kLanes; distance *= 2) {
+    for (int distance = 1; distance < kBlocks; distance *= 2) {
       m = fmaxf(m, __shfl_xor_sync(0xFFFFFFFFu, m, distance));
     }
     const float weight = exp2_fast(stats.x - base_of(m));
     float l = weight * stats.y;
 #pragma unroll
-    for (int distance = 1; distance < kLanes; distance *= 2) {
+    for (int distance = 1; distance < kBlocks; distance *= 2) {
       l += __shfl_xor_sync(0xFFFFFFFFu, l, distance);
     }
-    if (block < kBlocks) {
-      store_shared(w_.shared + L::kWeights + (block * kRows + row) * 4, weight * final_scale(l));
+    store_shared(w_.shared + L::kWeights + (block * kRows + row) * 4, weight * final_scale(l));
+    if (is_mail_) {
+      for (int slice = block; slice < part_->slices; slice += kBlocks) {
+        postmark_.send(box_.stats(w_.block * part_->slices + slice) + row * 2, make_float2(m, l));
+      }
+    } else if (w_.block == 0 && block == 0) {
+      write_lse(row, m, l);
     }
-    if (w_.block == 0 && block == 0) write_stats(row, m, l);
   }
 
   /// Adds the slices of all blocks. Lanes may share a place, each with some blocks.
@@ -219,14 +207,12 @@ class TeamSum {
                                                             : 1;
     constexpr int kLanes = 32 / kSplit;
     constexpr int kAdded = kBlocks / kSplit;
-    static_assert(kSplit == 1 || (kBlocks % kSplit == 0 && S::kPieces % kBlocks == 0));
-    const int places = S::pieces_of(w_.block) * (S::kPieceBytes / 16);
+    static_assert(kBlocks % kSplit == 0 && kPlaces * kSplit % kComputeThreads == 0);
     const int first = w_.lane / kLanes * kAdded;
 #pragma unroll
     for (int from = 0; from < kPlaces; from += kComputeThreads / kSplit) {
       const int place = from + w_.thread / 32 * kLanes + w_.lane % kLanes;
-      if (place >= places) break;
-      const int row = 2 * (place % 4) + place / 32 % 2 * 8;
+      const int row = row_of_place(place);
       float4 sum = make_float4(0, 0, 0, 0);
 #pragma unroll
       for (int i = 0; i < kAdded; ++i) {
@@ -245,62 +231,50 @@ class TeamSum {
         sum.z += __shfl_xor_sync(0xFFFFFFFFu, sum.z, distance);
         sum.w += __shfl_xor_sync(0xFFFFFFFFu, sum.w, distance);
       }
-      if (first == 0) put_merged(place / 64 * 16 + place % 32 / 4, row, sum);
+      if (first == 0) take_merged(place, sum);
     }
   }
 
-  __device__ __forceinline__ void put_merged(int element, int row, float4 sums) const {
+  /// A place's sums, of this block's columns.
+  __device__ __forceinline__ void take_merged(int place, float4 sums) const {
+    if (is_mail_) {
+      postmark_.send(box_.sums(S::begin(w_.block) * 64 + place), sums);
+      return;
+    }
+    const int element = place / 64 * 16 + place % 32 / 4;
+    const int row = row_of_place(place);
     store_shared(merged(row, element), sums.x);
     store_shared(merged(row + 1, element), sums.y);
     store_shared(merged(row, element + 8), sums.z);
     store_shared(merged(row + 1, element + 8), sums.w);
   }
 
-  __device__ __forceinline__ void write_stats(int row, float m, float l) const {
-    if (row >= part_->rows) return;
-    float* to = w_.pointer<const RowPlace>(L::kRowPlaces)[row].lse;
-    if (part_->partial.offset >= 0) {
-      __stcg(to, m);
-      __stcg(to + (part_->partial.rows + 15) / 16 * 16, l);
-    } else {
-      *to = lse_of(m, l);
-    }
+  __device__ __forceinline__ void write_lse(int row, float m, float l) const {
+    if (row < part_->rows) *w_.pointer<const RowPlace>(L::kRowPlaces)[row].lse = lse_of(m, l);
   }
 
   /// Writes this block's elements of all rows.
   __device__ __forceinline__ void write_merged() const {
-    constexpr int kVectors = S::kMostPieces * 4;  // of a row
-    const int vectors = S::pieces_of(w_.block) * 4;
+    constexpr int kVectors = S::kSlicePieces * 4;  // of a row
     const int first = S::begin(w_.block) * 16;
     const int places = part_->rows * kVectors;
-    const bool leaves_partial = part_->partial.offset >= 0;
 #pragma unroll
     for (int from = 0; from < kRows * kVectors; from += kComputeThreads) {
       const int place = from + w_.thread;
       if (place >= places) break;
       const int row = place / kVectors;
       const int vector = place % kVectors;
-      if (S::kPieces % kBlocks != 0 && vector >= vectors) continue;
       const float4 o = load_shared4(merged(row, vector * 4));
       char* out = w_.pointer<const RowPlace>(L::kRowPlaces)[row].out;
-      if (leaves_partial) {
-        __stcg(reinterpret_cast<float4*>(out) + first / 4 + vector, o);
-      } else {
-        write_elements(args_.out_type, out, first + vector * 4, o);
-      }
+      write_elements(args_.out_type, out, first + vector * 4, o);
     }
   }
 
-  /// Ends the part: its partial is there, and the given slots are the loader's again.
+  /// The given slots are the loader's again.
   __device__ __forceinline__ void release_given() const {
-    const int merge = part_->merge;
-    if (merge >= 0) fence_gpu();
     fence_async_proxy();
     w_.barrier_of_all();
-    if (w_.thread == 0) {
-      if (merge >= 0) atomicAdd(args_.counters + 2 * merge, 1u);
-      if constexpr (kBlocks > 1) arrive(w_.shared + L::kMerged);
-    }
+    if (w_.thread == 0) arrive(w_.shared + L::kMerged);
     if (w_.group == 0 && w_.lane == 0) {
       for (int i = 0; i < L::kTileSlots; ++i) {
         arrive(w_.shared + L::kEmpty + given_.plus(i).slot * 8);
@@ -313,6 +287,9 @@ class TeamSum {
   Place given_;
   std::uint32_t parity_;
   const Part* part_;
+  bool is_mail_;  ///< other teams have keys of these rows
+  Mailbox<kDV> box_;
+  Postmark postmark_;
 };
 
 }  // namespace mla::kernels::cuda::sm90::m16

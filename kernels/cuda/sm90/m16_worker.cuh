@@ -56,6 +56,10 @@ struct Worker {
   }
 
   __device__ __forceinline__ void group_barrier() const { sync_threads(1 + group, kGroupThreads); }
+  static __device__ __forceinline__ void barrier_of_block() { sync_threads(0, kThreads); }
+  static __device__ __forceinline__ void arrive_at_barrier_of_block() {
+    arrive_threads(0, kThreads);
+  }
   static __device__ __forceinline__ void barrier_of_all() { sync_threads(kAll, kComputeThreads); }
 
   /// Makes the compiler compute nothing ahead that follows from where the thread is.

@@ -105,11 +105,6 @@ __device__ __forceinline__ void fence_async_proxy_all() {
   asm volatile("fence.proxy.async;" ::: "memory");
 }
 
-/// Makes this thread's writes to global memory visible to the GPU before its later ones.
-__device__ __forceinline__ void fence_gpu() {
-  asm volatile("fence.acq_rel.gpu;" ::: "memory");
-}
-
 // Clusters.
 
 __device__ __forceinline__ std::uint32_t block_of_cluster() {
@@ -147,6 +142,11 @@ __device__ __forceinline__ void send(std::uint32_t to, float4 x, std::uint32_t b
 
 // This block's shared memory by address.
 
+__device__ __forceinline__ float load_shared(std::uint32_t address) {
+  float value;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(value) : "r"(address) : "memory");
+  return value;
+}
 __device__ __forceinline__ float4 load_shared4(std::uint32_t address) {
   float4 value;
   asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
@@ -241,6 +241,26 @@ __device__ __forceinline__ void copy_16(std::uint32_t to, const void* from, int 
 
 __device__ __forceinline__ void wait_for_copies() {
   asm volatile("cp.async.wait_all;" ::: "memory");
+}
+
+// Words that other blocks of the GPU look for, in no order.
+
+__device__ __forceinline__ void post(float* to, float2 x) {
+  asm volatile("st.relaxed.gpu.global.v2.f32 [%0], {%1, %2};" ::"l"(to), "f"(x.x), "f"(x.y)
+               : "memory");
+}
+__device__ __forceinline__ void post(float* to, float4 x) {
+  asm volatile("st.relaxed.gpu.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(x.x), "f"(x.y),
+               "f"(x.z), "f"(x.w)
+               : "memory");
+}
+__device__ __forceinline__ float4 look(const float* from) {
+  float4 x;
+  asm volatile("ld.relaxed.gpu.global.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(x.x), "=f"(x.y), "=f"(x.z), "=f"(x.w)
+               : "l"(from)
+               : "memory");
+  return x;
 }
 
 // Launches that overlap the end of the one before.
