@@ -23,9 +23,16 @@ class ThreadFold {
   /// @param memory thread_fold_floats, aligned to 64 bytes
   ThreadFold(const Batch& batch, const SplitPlan& plan, float* memory);
 
-  /// Where segment `segment` puts its nodes, as `HostBackend::decode` does; null if it covers its
-  /// whole request and has none.
+  /// Room for the nodes of segment `segment`, as `HostBackend::decode` leaves them; null if it
+  /// covers its whole request and has none.
   float* nodes_of(std::int64_t segment);
+
+  /// The segments `run`, which follow one another in one item and have the same rows, are computed:
+  /// `nodes` are the maximal nodes of all their chunks. Copies them to the room of these segments
+  /// unless they lie there. Runs of distinct segments may be kept by different threads at once.
+  void keep(Range run, float* nodes);
+  /// Likewise, but they cover their whole request, and its rows have been finished.
+  void drop(Range run);
 
   std::int64_t num_tasks() const { return static_cast<std::int64_t>(tasks_.size()); }
 
@@ -38,21 +45,30 @@ class ThreadFold {
   const std::vector<OpenItem>& open_items() const { return open_; }
 
  private:
+  /// A node of a segment, and what lies there once the segments are computed: a node of a run that
+  /// begins with the same chunk, or nothing.
+  struct Place {
+    std::int64_t first_chunk = 0;
+    NodePartial held;
+    bool holds = false;
+  };
+
   struct Task {
     std::int64_t item = 0;
     Range rows;              // of the item's rows
-    Range nodes;             // into nodes_, left to right: partials of a slice of the item's rows
+    Range places;            // into places_, left to right: partials of a slice of the item's rows
     std::int64_t first_row;  // of that slice
     std::int64_t open = -1;  // into open_; -1: the folded rows are finished
   };
 
   void add_tasks_of_slice(std::int64_t item, Range segments, std::int64_t open);
-  OpenItem open_item(std::int64_t item, std::int64_t first_node, float* gathered) const;
+  OpenItem open_item(std::int64_t item, std::int64_t first_place, float* gathered) const;
 
   const Batch& batch_;
   const SplitPlan& plan_;
-  float* floats_;                   // of the segments, then of open items cut into slices
-  std::vector<NodePartial> nodes_;  // of all segments
+  float* floats_;                            // of the segments, then of open items cut into slices
+  std::vector<Place> places_;                // of all segments
+  std::vector<std::int64_t> place_offsets_;  // [segments + 1] into places_
   std::vector<Task> tasks_;
   std::vector<OpenItem> open_;
   std::vector<std::vector<NodePartial>> rooms_;  // [threads], to fold in
