@@ -41,6 +41,8 @@ class ChunkSupply {
   virtual std::int64_t extend(std::int64_t end) noexcept = 0;
   /// No chunk from here on will be handed out.
   virtual std::int64_t furthest() const noexcept = 0;
+  /// Where nodes after the first go: room for `max_fold_depth` partials.
+  virtual float* other_nodes() const noexcept = 0;
 
  protected:
   ~ChunkSupply() = default;
@@ -144,8 +146,8 @@ class HostBackend : public Backend {
   /// maximal nodes: partials of `params.rows.size()` rows, one after the other at `nodes`, each
   /// `partial_floats(rows, d_v)` floats, left to right. The result for a chunk depends on nothing
   /// but the chunk's keys and the query row. Goes on with the chunks that `params.more` hands out,
-  /// if it is there; then the nodes are those of all chunks, and `nodes` must have room for
-  /// `max_fold_depth(params.num_chunks())` partials.
+  /// if it is there; then the nodes are those of all chunks, the first at `nodes`, the others where
+  /// `params.more` says.
   /// `workspace` is aligned to 64 bytes and no smaller than `workspace_bytes`.
   virtual void decode(const DecodeParams& params, Range chunks, float* nodes,
                       std::span<std::byte> workspace) const noexcept = 0;

@@ -54,18 +54,19 @@ inline void keep_nan(const PartialView& partial) {
 ///          |   nodes   |   spill
 ///          +---+---+---+---+---+--
 ///
-/// With chunks to go on with, whose number nobody knows, all slots are in `nodes`.
+/// With chunks to go on with, whose number nobody knows, slot 0 is `nodes` and the others are where
+/// `params.more` says.
 template <class ComputeChunk>
 void fold_decode(const DecodeParams& params, Range chunks, float* nodes, float* spill,
                  ComputeChunk&& compute_chunk) {
   const std::int64_t rows = params.rows.size();
   const std::int64_t d_v = params.shape.d_v;
   const std::int64_t floats = partial_floats(rows, d_v);
-  const std::int64_t final_nodes = params.more == nullptr
-                                       ? count_maximal_nodes(chunks, params.num_chunks())
-                                       : max_fold_depth(params.num_chunks());
+  const std::int64_t final_nodes =
+      params.more == nullptr ? count_maximal_nodes(chunks, params.num_chunks()) : 1;
+  float* const deeper = params.more == nullptr ? spill : params.more->other_nodes();
   const auto slot = [=](std::int64_t i) {
-    float* storage = i < final_nodes ? nodes + i * floats : spill + (i - final_nodes) * floats;
+    float* storage = i < final_nodes ? nodes + i * floats : deeper + (i - final_nodes) * floats;
     return partial_at(storage, rows, d_v);
   };
 

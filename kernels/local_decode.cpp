@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numbers>
 #include <optional>
+#include <thread>
 #include <utility>
 
 #include <omp.h>
@@ -34,27 +35,29 @@ DecodeParams decode_params(const Batch& batch, const WorkItem& item, const RankI
 namespace {
 
 /// A run that begins with one segment of a plan and goes on through those that follow it in the
-/// share of the same thread, until another thread has taken one of them.
-class OwnSegments final : public ChunkSupply {
+/// same share, until another thread has taken one of them.
+class SegmentRun final : public ChunkSupply {
  public:
-  OwnSegments(const SplitPlan& plan, SegmentQueue& queue, std::int64_t first, int thread)
+  SegmentRun(const SplitPlan& plan, SegmentQueue& queue, std::int64_t first, float* other_nodes)
       : plan_(plan),
         queue_(queue),
-        thread_(thread),
+        other_nodes_(other_nodes),
         segments_{first, first + 1},
         limit_(first + 1) {
-    const Range share{plan.thread_offsets[thread], plan.thread_offsets[thread + 1]};
-    if (first < share.begin || first >= share.end) return;
-    while (limit_ < share.end && follows(plan.segments[limit_ - 1], plan.segments[limit_])) {
+    const std::vector<std::int64_t>& shares = plan.thread_offsets;
+    const auto share_end = std::upper_bound(shares.begin(), shares.end(), first);
+    owner_ = static_cast<int>(share_end - shares.begin()) - 1;
+    while (limit_ < *share_end && follows(plan.segments[limit_ - 1], plan.segments[limit_])) {
       ++limit_;
     }
   }
 
   std::int64_t extend(std::int64_t end) noexcept override {
-    if (segments_.end == limit_ || !queue_.take_next(thread_, segments_.end)) return end;
+    if (segments_.end == limit_ || !queue_.take_next(owner_, segments_.end)) return end;
     return plan_.segments[segments_.end++].chunks.end;
   }
   std::int64_t furthest() const noexcept override { return plan_.segments[limit_ - 1].chunks.end; }
+  float* other_nodes() const noexcept override { return other_nodes_; }
 
   bool may_grow() const { return limit_ > segments_.end; }
   Range segments() const { return segments_; }
@@ -66,7 +69,8 @@ class OwnSegments final : public ChunkSupply {
  private:
   const SplitPlan& plan_;
   SegmentQueue& queue_;
-  int thread_;
+  float* other_nodes_;
+  int owner_ = 0;  // of the share
   Range segments_;
   std::int64_t limit_;  // of the segments that it may go on with
 };
@@ -118,19 +122,18 @@ const std::vector<OpenItem>& LocalDecoder::run(const RankInputs& inputs, ResultS
                                                std::atomic<std::int64_t>* chunks_done) {
   const int threads = plan_.threads();
   queue_.reset();
+  fold_.reset();
 #pragma omp parallel num_threads(threads)
   {
     // Loops rather than thread numbers: the runtime may grant fewer threads than were asked for.
-#pragma omp for schedule(static, 1)
+#pragma omp for schedule(static, 1) nowait
     for (int thread = 0; thread < threads; ++thread) {
       for (std::int64_t s = queue_.next(thread); s >= 0; s = queue_.next(thread)) {
         run_from(s, inputs, results, chunks_done, thread);
       }
     }
-#pragma omp for schedule(dynamic, 1) nowait
-    for (std::int64_t task = 0; task < fold_.num_tasks(); ++task) {
-      fold_.run_task(task, omp_get_thread_num(), results);
-    }
+    // Segments that others still compute take less long than it takes to fall asleep.
+    while (!fold_.fold_ready(omp_get_thread_num(), results)) std::this_thread::yield();
   }
   return fold_.open_items();
 }
@@ -143,18 +146,24 @@ void LocalDecoder::run_from(std::int64_t segment, const RankInputs& inputs, Resu
   item.rows = s.rows;
   DecodeParams params = decode_params(batch_, item, inputs);
   if (is_first_slice) params.chunks_done = chunks_done;
-  OwnSegments run(plan_, queue_, segment, thread);
+
+  const std::int64_t floats = partial_floats(s.rows.size(), batch_.shape.d_v);
+  auto* const own = reinterpret_cast<float*>(memory_of(thread));
+  SegmentRun run(plan_, queue_, segment, own + floats);
   if (run.may_grow()) params.more = &run;
-  float* nodes = fold_.nodes_of(segment);
-  if (nodes == nullptr || run.may_grow()) nodes = reinterpret_cast<float*>(memory_of(thread));
+  // What may come to cover the whole request is hardly ever kept.
+  const Range whole{0, params.num_chunks()};
+  const bool may_be_whole = Range{s.chunks.begin, run.furthest()} == whole;
+  float* const nodes = may_be_whole ? own : fold_.nodes_of(segment);
   const std::span scratch(memory_of(thread) + size_.floats_per_thread * 4,
                           static_cast<std::size_t>(size_.scratch_per_thread));
   backend_.decode(params, s.chunks, nodes, scratch);
-  if (run.chunks() == Range{0, params.num_chunks()}) {
-    fold_.drop(run.segments());
+  if (run.chunks() == whole) {
     results.finish(item, partial_at(nodes, s.rows.size(), batch_.shape.d_v));
+    fold_.drop(run.segments());
   } else {
-    fold_.keep(run.segments(), nodes);
+    float* const others = params.more == nullptr ? nodes + floats : run.other_nodes();
+    fold_.keep(run.segments(), nodes, others);
   }
 }
 

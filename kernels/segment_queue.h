@@ -21,7 +21,7 @@ class SegmentQueue {
   void reset();
   /// The next segment for `thread`, below plan.threads(); -1 if there is none.
   std::int64_t next(int thread);
-  /// Takes `segment`, of `owner`'s share, if it is the next one there.
+  /// Takes `segment` if it is the next one of its share, the thread `owner`'s.
   bool take_next(int owner, std::int64_t segment);
 
  private:

@@ -5,7 +5,7 @@
 namespace mla::kernels {
 namespace {
 
-constexpr std::int64_t kRowsPerTask = 8;  // 16 KiB of each partial
+constexpr std::int64_t kRowsAtATime = 8;  // 16 KiB of each partial
 
 std::int64_t num_chunks_of(const Batch& batch, const WorkItem& item) {
   return batch.num_chunks(batch.requests[item.request]);
@@ -42,7 +42,7 @@ std::int64_t thread_fold_floats(const Batch& batch, const SplitPlan& plan) {
 }
 
 ThreadFold::ThreadFold(const Batch& batch, const SplitPlan& plan, float* memory)
-    : batch_(batch), plan_(plan), floats_(memory), place_offsets_{0}, rooms_(plan.threads()) {
+    : batch_(batch), plan_(plan), floats_(memory), rooms_(plan.threads()) {
   float* gathered = floats_ + plan.float_offsets.back();
   for (std::size_t i = 0; i < plan.items.size(); ++i) {
     const auto item = static_cast<std::int64_t>(i);
@@ -55,40 +55,48 @@ ThreadFold::ThreadFold(const Batch& batch, const SplitPlan& plan, float* memory)
       while (slice.end < plan.item_offsets[i + 1] && plan.segments[slice.end].rows == rows) {
         ++slice.end;
       }
-      add_tasks_of_slice(item, slice, open);
+      add_slice(item, slice, open);
     }
     if (opens) open_.push_back(open_item(item, first_place, gathered));
     gathered += gathered_floats(batch, plan, item);
   }
+  segment_places_.push_back({-1, static_cast<std::int64_t>(places_.size())});
   std::int64_t most_nodes = 0;
-  for (const Task& task : tasks_) most_nodes = std::max(most_nodes, task.places.size());
+  for (const Slice& slice : slices_) most_nodes = std::max(most_nodes, slice.places.size());
   for (std::vector<NodePartial>& room : rooms_) room.reserve(most_nodes);
+  progress_ = std::vector<Progress>(slices_.size());
+  reset();
 }
 
-void ThreadFold::add_tasks_of_slice(std::int64_t item, Range segments, std::int64_t open) {
+void ThreadFold::reset() {
+  for (std::size_t i = 0; i < slices_.size(); ++i) {
+    progress_[i].segments_left = slices_[i].segments;
+    progress_[i].next_row = slices_[i].rows.begin;
+  }
+}
+
+void ThreadFold::add_slice(std::int64_t item, Range segments, std::int64_t open) {
   const std::int64_t num_chunks = num_chunks_of(batch_, plan_.items[item]);
   const Range rows = plan_.segments[segments.begin].rows;
   const auto first_place = static_cast<std::int64_t>(places_.size());
+  const bool folds = nodes_of(segments.begin) != nullptr;  // else its thread finishes the slice
+  const std::int64_t slice = folds ? static_cast<std::int64_t>(slices_.size()) : -1;
   for (std::int64_t s = segments.begin; s < segments.end; ++s) {
+    segment_places_.push_back({slice, static_cast<std::int64_t>(places_.size())});
+    if (!folds) continue;
     float* at = nodes_of(s);
-    if (at != nullptr) {
-      for (const TreeNode node : maximal_nodes(plan_.segments[s].chunks, num_chunks)) {
-        places_.push_back({.first_chunk = chunks_of(node, num_chunks).begin,
-                           .held = {node, partial_at(at, rows.size(), batch_.shape.d_v)}});
-        at += partial_floats(rows.size(), batch_.shape.d_v);
-      }
+    for (const TreeNode node : maximal_nodes(plan_.segments[s].chunks, num_chunks)) {
+      places_.push_back({.first_chunk = chunks_of(node, num_chunks).begin,
+                         .held = {node, partial_at(at, rows.size(), batch_.shape.d_v)}});
+      at += partial_floats(rows.size(), batch_.shape.d_v);
     }
-    place_offsets_.push_back(static_cast<std::int64_t>(places_.size()));
   }
-  const Range places{first_place, static_cast<std::int64_t>(places_.size())};
-  if (places.empty()) return;  // the thread that computes the only segment finishes the slice
-  for (std::int64_t row = rows.begin; row < rows.end; row += kRowsPerTask) {
-    tasks_.push_back({.item = item,
-                      .rows = {row, std::min(rows.end, row + kRowsPerTask)},
-                      .places = places,
-                      .first_row = rows.begin,
-                      .open = open});
-  }
+  if (!folds) return;
+  slices_.push_back({.item = item,
+                     .rows = rows,
+                     .places = {first_place, static_cast<std::int64_t>(places_.size())},
+                     .segments = segments.size(),
+                     .open = open});
 }
 
 /// A fold merges to the left, so it leaves every node where the chunks of that node begin.
@@ -115,53 +123,84 @@ float* ThreadFold::nodes_of(std::int64_t segment) {
   return begin == plan_.float_offsets[segment + 1] ? nullptr : floats_ + begin;
 }
 
-void ThreadFold::keep(Range run, float* nodes) {
-  drop(run);
+void ThreadFold::keep(Range run, float* first_node, float* other_nodes) {
+  clear_places(run);
   const Segment& first = plan_.segments[run.begin];
   const std::int64_t num_chunks = num_chunks_of(batch_, plan_.items[first.item]);
-  TreeFold fold(num_chunks);
+  TreeFold nodes(num_chunks);
   for (std::int64_t c = first.chunks.begin; c < plan_.segments[run.end - 1].chunks.end; ++c) {
-    fold.push({0, c});
-    while (fold.combine()) {
+    nodes.push({0, c});
+    while (nodes.combine()) {
     }
   }
-  auto place = places_.begin() + place_offsets_[run.begin];
-  for (int i = 0; i < fold.size(); ++i) {
-    while (place->first_chunk != chunks_of(fold[i], num_chunks).begin) ++place;
-    const PartialView from = partial_at(nodes, first.rows.size(), batch_.shape.d_v);
-    nodes += partial_floats(first.rows.size(), batch_.shape.d_v);
-    place->held.node = fold[i];
+  auto place = places_.begin() + segment_places_[run.begin].first;
+  float* from = first_node;
+  for (int i = 0; i < nodes.size(); ++i) {
+    while (place->first_chunk != chunks_of(nodes[i], num_chunks).begin) ++place;
+    place->held.node = nodes[i];
     place->holds = true;
-    if (from.o != place->held.partial.o) copy_partial(from, place->held.partial);
+    const PartialView partial = partial_at(from, first.rows.size(), batch_.shape.d_v);
+    if (partial.o != place->held.partial.o) copy_partial(partial, place->held.partial);
+    const std::int64_t floats = partial_floats(first.rows.size(), batch_.shape.d_v);
+    from = i == 0 ? other_nodes : from + floats;
   }
+  count_computed(run);
 }
 
 void ThreadFold::drop(Range run) {
-  for (std::int64_t p = place_offsets_[run.begin]; p < place_offsets_[run.end]; ++p) {
-    places_[p].holds = false;
-  }
+  const std::int64_t slice = segment_places_[run.begin].slice;
+  if (slice < 0) return;
+  clear_places(run);
+  progress_[slice].next_row = slices_[slice].rows.end;
+  count_computed(run);
 }
 
-void ThreadFold::run_task(std::int64_t task, int thread, ResultSink& results) {
-  const Task& t = tasks_[task];
-  const Range rows_of_slice{t.rows.begin - t.first_row, t.rows.end - t.first_row};
+void ThreadFold::clear_places(Range run) {
+  const std::int64_t end = segment_places_[run.end].first;
+  for (std::int64_t p = segment_places_[run.begin].first; p < end; ++p) places_[p].holds = false;
+}
+
+void ThreadFold::count_computed(Range run) {
+  progress_[segment_places_[run.begin].slice].segments_left.fetch_sub(run.size(),
+                                                                      std::memory_order_acq_rel);
+}
+
+bool ThreadFold::fold_ready(int thread, ResultSink& results) {
+  bool all_computed = true;
+  for (std::size_t i = 0; i < slices_.size(); ++i) {
+    const Slice& slice = slices_[i];
+    Progress& progress = progress_[i];
+    if (progress.segments_left.load(std::memory_order_acquire) > 0) {
+      all_computed = false;
+      continue;
+    }
+    while (progress.next_row.load(std::memory_order_relaxed) < slice.rows.end) {
+      const std::int64_t row = progress.next_row.fetch_add(kRowsAtATime, std::memory_order_relaxed);
+      if (row >= slice.rows.end) break;
+      fold_rows(slice, {row, std::min(slice.rows.end, row + kRowsAtATime)}, thread, results);
+    }
+  }
+  return all_computed;
+}
+
+void ThreadFold::fold_rows(const Slice& slice, Range rows, int thread, ResultSink& results) {
+  const Range rows_of_slice{rows.begin - slice.rows.begin, rows.end - slice.rows.begin};
   std::vector<NodePartial>& nodes = rooms_[thread];
   nodes.clear();
-  for (std::int64_t p = t.places.begin; p < t.places.end; ++p) {
+  for (std::int64_t p = slice.places.begin; p < slice.places.end; ++p) {
     const auto& [node, partial] = places_[p].held;
     if (places_[p].holds) nodes.push_back({node, rows_of(partial, rows_of_slice)});
   }
-  if (nodes.empty()) return;
-  WorkItem item = plan_.items[t.item];
+  WorkItem item = plan_.items[slice.item];
   fold_partials(nodes, num_chunks_of(batch_, item));
-  if (t.open < 0) {
-    item.rows = t.rows;
+  if (slice.open < 0) {
+    item.rows = rows;
     results.finish(item, nodes[0].partial);
     return;
   }
-  const Range rows_of_item{t.rows.begin - item.rows.begin, t.rows.end - item.rows.begin};
+  const Range rows_of_item{rows.begin - item.rows.begin, rows.end - item.rows.begin};
   for (std::size_t i = 0; i < nodes.size(); ++i) {
-    const PartialView to = rows_of(open_[t.open].nodes[i].partial, rows_of_item);
+    const PartialView to = rows_of(open_[slice.open].nodes[i].partial, rows_of_item);
     if (to.o != nodes[i].partial.o) copy_partial(nodes[i].partial, to);
   }
 }
