@@ -41,7 +41,7 @@ class ChunkSupply {
   virtual std::int64_t extend(std::int64_t end) noexcept = 0;
   /// No chunk from here on will be handed out.
   virtual std::int64_t furthest() const noexcept = 0;
-  /// Where nodes after the first go: room for `max_fold_depth` partials.
+  /// Where nodes after the first go: room for one partial less than `max_fold_depth`.
   virtual float* other_nodes() const noexcept = 0;
 
  protected:
