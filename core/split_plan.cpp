@@ -20,30 +20,34 @@ struct Place {
 
 /// Cuts the flat run of chunks at equal costs: chunk c goes to the thread in whose share its middle
 /// lies. No snapping: partials between threads travel through the cache, which is cheap. A share is
-/// cut into its first half, the next quarter and so on, the last two parts of the same size.
+/// cut into two quarters, two eighths and so on: a thread at half of the others' speed never has
+/// too much in hand, and what it leaves can be shared out evenly.
 class ThreadDealer {
  public:
-  /// `least_part` is the least cost that a part may have.
+  /// `least_part` is the least cost that a part should have.
   ThreadDealer(double total, int threads, double least_part)
-      : share_(total / threads), threads_(threads) {
-    constexpr int kMostParts = 5;
-    if (threads == 1) return;
-    while (parts_ < kMostParts && std::ldexp(share_, -parts_) >= least_part) ++parts_;
+      : share_(total / threads), threads_(threads), left_{share_} {
+    if (threads == 1 || share_ <= least_part) return;
+    left_.clear();
+    double left = share_;
+    for (; left >= 4 * least_part; left /= 2) left_.insert(left_.end(), {left, left * 3 / 4});
+    for (; left > least_part / 2; left -= least_part) left_.push_back(left);
   }
 
   Place place_of_next(double cost) {
     const double middle = position_ + cost / 2;
     position_ += cost;
     Place place{std::min(threads_ - 1, static_cast<int>(middle / share_)), 0};
-    const double rest = (place.thread + 1) * share_ - middle;
-    while (place.part + 1 < parts_ && rest <= std::ldexp(share_, -place.part - 1)) ++place.part;
+    const double left = (place.thread + 1) * share_ - middle;
+    const auto parts = static_cast<int>(left_.size());
+    while (place.part + 1 < parts && left <= left_[place.part + 1]) ++place.part;
     return place;
   }
 
  private:
   double share_;
   int threads_;
-  int parts_ = 1;
+  std::vector<double> left_;  // of a share where each of its parts begins
   double position_ = 0;
 };
 
@@ -64,13 +68,13 @@ class PlanMaker {
     });
     deal();
     make_room();
+    count_shared_floats();
   }
 
   /// Predicted cost if all threads were equally busy, and of the busiest.
   double ideal() const { return total_ / threads(); }
   double busiest() const {
-    const double folding =
-        static_cast<double>(plan_.float_offsets.back()) * cost_->flop_per_shared_float;
+    const double folding = static_cast<double>(shared_floats_) * cost_->flop_per_shared_float;
     return *std::max_element(loads_.begin(), loads_.end()) + folding / threads();
   }
 
@@ -95,9 +99,7 @@ class PlanMaker {
   }
 
   void deal() {
-    // Partials of smaller parts would cost more to merge than idle threads do.
-    constexpr double kLeastChunks = 2;
-    ThreadDealer dealer(total_, static_cast<int>(loads_.size()), kLeastChunks * largest_);
+    ThreadDealer dealer(total_, static_cast<int>(loads_.size()), largest_);
     std::vector<std::int64_t> segments_of(loads_.size(), 0);
     plan_.item_offsets.assign(plan_.items.size() + 1, 0);
     for_each_slice([&](std::int64_t item, Range rows) {
@@ -128,13 +130,36 @@ class PlanMaker {
   void make_room() {
     plan_.float_offsets = {0};
     for (const Segment& segment : plan_.segments) {
-      const Request& request = batch_->requests[plan_.items[segment.item].request];
-      const std::int64_t num_chunks = batch_->num_chunks(request);
-      const bool whole = segment.chunks == Range{0, num_chunks};
-      const std::int64_t nodes = whole ? 0 : count_maximal_nodes(segment.chunks, num_chunks);
-      plan_.float_offsets.push_back(plan_.float_offsets.back() +
-                                    nodes * partial_floats(segment.rows.size(), batch_->shape.d_v));
+      plan_.float_offsets.push_back(plan_.float_offsets.back() + floats_of(segment));
     }
+  }
+
+  /// Floats that threads leave to be folded when none helps another.
+  void count_shared_floats() {
+    for (int thread = 0; thread < plan_.threads(); ++thread) {
+      Segment run;
+      for (std::int64_t s = plan_.thread_offsets[thread]; s < plan_.thread_offsets[thread + 1];
+           ++s) {
+        const Segment& segment = plan_.segments[s];
+        if (s > plan_.thread_offsets[thread] && follows(run, segment)) {
+          run.chunks.end = segment.chunks.end;
+          continue;
+        }
+        shared_floats_ += floats_of(run);
+        run = segment;
+      }
+      shared_floats_ += floats_of(run);
+    }
+  }
+
+  /// Floats of the segment's partials; none if it covers its whole request.
+  std::int64_t floats_of(const Segment& segment) const {
+    if (segment.chunks.empty()) return 0;
+    const Request& request = batch_->requests[plan_.items[segment.item].request];
+    const std::int64_t num_chunks = batch_->num_chunks(request);
+    if (segment.chunks == Range{0, num_chunks}) return 0;
+    return count_maximal_nodes(segment.chunks, num_chunks) *
+           partial_floats(segment.rows.size(), batch_->shape.d_v);
   }
 
   const Batch* batch_;  // not references: the better of two makers is assigned to the other
@@ -143,6 +168,7 @@ class PlanMaker {
   double total_ = 0;
   double largest_ = 0;  // of a chunk
   std::vector<double> loads_;
+  std::int64_t shared_floats_ = 0;
   SplitPlan plan_;
 };
 

@@ -32,8 +32,9 @@ struct WorkItem {
 /// The items of a rank's pieces, in the order of the pieces.
 std::vector<WorkItem> work_items(const Batch& batch, std::span<const Piece> pieces);
 
-/// A run of chunks for some rows of one item, computed by one thread and folded as it goes.
-/// Threads that have done their own segments take those of others, which are not equally fast.
+/// A run of chunks for some rows of one item, computed by one thread and folded as it goes, with
+/// the segments that follow it in the same share. Threads that have done their own segments take
+/// those of others, which are not equally fast.
 struct Segment {
   std::int64_t item = 0;  ///< index into SplitPlan::items
   Range chunks;
@@ -42,9 +43,15 @@ struct Segment {
   friend bool operator==(const Segment&, const Segment&) = default;
 };
 
+/// Whether `next` goes on where `segment` ends, in the same rows.
+inline bool follows(const Segment& segment, const Segment& next) {
+  return next.item == segment.item && next.rows == segment.rows &&
+         next.chunks.begin == segment.chunks.end;
+}
+
 /// How a rank's share is cut over its threads: the chunks of all items are laid end to end and cut
-/// into runs of equal cost, a thread's share, and each share into its first half, the next quarter
-/// and so on down to two chunks: what slower threads leave, others take. Where there are too few
+/// into runs of equal cost, a thread's share, and each share into two quarters, two eighths and so
+/// on down to a chunk: what slower threads leave, others take. Where there are too few
 /// chunks for that, every item is first cut into slices of 64, 32 or 16 rows, whichever the cost
 /// model finds to pay for reading the cache once per slice. Segments cover every chunk of every row
 /// once, in order.

@@ -28,6 +28,26 @@ struct LinearKernel;
 struct OperatorLayout;
 struct OperatorOptions;
 
+/// Hands out more chunks to a kernel that has computed those it was asked for. So work is dealt out
+/// in small pieces, which other threads may take instead, and folded in large ones.
+class ChunkSupply {
+ public:
+  ChunkSupply() = default;
+  ChunkSupply(const ChunkSupply&) = delete;
+  ChunkSupply& operator=(const ChunkSupply&) = delete;
+
+  /// The chunks before `end` are done. Those from there to the returned one are to be computed
+  /// next; `end` itself if that was all.
+  virtual std::int64_t extend(std::int64_t end) noexcept = 0;
+  /// No chunk from here on will be handed out.
+  virtual std::int64_t furthest() const noexcept = 0;
+  /// Where nodes after the first go: room for one partial less than `max_fold_depth`.
+  virtual float* other_nodes() const noexcept = 0;
+
+ protected:
+  ~ChunkSupply() = default;
+};
+
 /// Some query rows of one request that read one KV head, and the cache they read: what a kernel
 /// needs to compute any chunk of it. Plain data; nothing is owned.
 struct DecodeParams {
@@ -49,6 +69,7 @@ struct DecodeParams {
   std::int64_t q_zeros = 0;          ///< the first so many elements of all rows of q are 0
   bool causal = true;
   std::span<const std::byte> next;  ///< what is read after the call; may be prefetched
+  ChunkSupply* more = nullptr;      ///< chunks to go on with; may be null
 
   std::atomic<std::int64_t>* chunks_done = nullptr;  ///< raised after each chunk; may be null
 
@@ -124,7 +145,9 @@ class HostBackend : public Backend {
   /// Computes the chunks `chunks` of `params` and folds them along the canonical tree into their
   /// maximal nodes: partials of `params.rows.size()` rows, one after the other at `nodes`, each
   /// `partial_floats(rows, d_v)` floats, left to right. The result for a chunk depends on nothing
-  /// but the chunk's keys and the query row.
+  /// but the chunk's keys and the query row. Goes on with the chunks that `params.more` hands out,
+  /// if it is there; then the nodes are those of all chunks, the first at `nodes`, the others where
+  /// `params.more` says.
   /// `workspace` is aligned to 64 bytes and no smaller than `workspace_bytes`.
   virtual void decode(const DecodeParams& params, Range chunks, float* nodes,
                       std::span<std::byte> workspace) const noexcept = 0;

@@ -18,6 +18,12 @@ inline Range chunk_token_range(const DecodeParams& params, std::int64_t chunk) {
           std::min((chunk + 1) * params.chunk_tokens, params.context_len)};
 }
 
+/// The first token that no call for `chunks` reads, whatever chunks it goes on with.
+inline std::int64_t end_of_tokens(const DecodeParams& params, Range chunks) {
+  const std::int64_t end = params.more == nullptr ? chunks.end : params.more->furthest();
+  return chunk_token_range(params, end - 1).end;
+}
+
 /// Floats that `fold_decode` needs at `spill` for any request of at most `max_context_len` tokens.
 inline std::int64_t fold_spill_floats(std::int64_t d_v, std::int64_t chunk_tokens,
                                       std::int64_t max_context_len) {
@@ -47,15 +53,20 @@ inline void keep_nan(const PartialView& partial) {
 ///          +---+---+---+---+---+--
 ///          |   nodes   |   spill
 ///          +---+---+---+---+---+--
+///
+/// With chunks to go on with, whose number nobody knows, slot 0 is `nodes` and the others are where
+/// `params.more` says.
 template <class ComputeChunk>
 void fold_decode(const DecodeParams& params, Range chunks, float* nodes, float* spill,
                  ComputeChunk&& compute_chunk) {
   const std::int64_t rows = params.rows.size();
   const std::int64_t d_v = params.shape.d_v;
   const std::int64_t floats = partial_floats(rows, d_v);
-  const std::int64_t final_nodes = count_maximal_nodes(chunks, params.num_chunks());
+  const std::int64_t final_nodes =
+      params.more == nullptr ? count_maximal_nodes(chunks, params.num_chunks()) : 1;
+  float* const deeper = params.more == nullptr ? spill : params.more->other_nodes();
   const auto slot = [=](std::int64_t i) {
-    float* storage = i < final_nodes ? nodes + i * floats : spill + (i - final_nodes) * floats;
+    float* storage = i < final_nodes ? nodes + i * floats : deeper + (i - final_nodes) * floats;
     return partial_at(storage, rows, d_v);
   };
 
@@ -67,6 +78,9 @@ void fold_decode(const DecodeParams& params, Range chunks, float* nodes, float* 
     while (fold.combine()) merge_partials(slot(fold.size() - 1), slot(fold.size()));
     if (params.chunks_done != nullptr) {
       params.chunks_done->fetch_add(1, std::memory_order_relaxed);
+    }
+    if (chunk + 1 == chunks.end && params.more != nullptr) {
+      chunks.end = params.more->extend(chunks.end);
     }
   }
 }

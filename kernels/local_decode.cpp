@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <numbers>
 #include <optional>
+#include <thread>
 #include <utility>
 
 #include <omp.h>
 
+#include "core/chunk_tree.h"
 #include "core/error.h"
 
 namespace mla::kernels {
@@ -30,6 +32,51 @@ DecodeParams decode_params(const Batch& batch, const WorkItem& item, const RankI
           .causal = batch.causal};
 }
 
+namespace {
+
+/// A run that begins with one segment of a plan and goes on through those that follow it in the
+/// same share, until another thread has taken one of them.
+class SegmentRun final : public ChunkSupply {
+ public:
+  SegmentRun(const SplitPlan& plan, SegmentQueue& queue, std::int64_t first, float* other_nodes)
+      : plan_(plan),
+        queue_(queue),
+        other_nodes_(other_nodes),
+        segments_{first, first + 1},
+        limit_(first + 1) {
+    const std::vector<std::int64_t>& shares = plan.thread_offsets;
+    const auto share_end = std::upper_bound(shares.begin(), shares.end(), first);
+    owner_ = static_cast<int>(share_end - shares.begin()) - 1;
+    while (limit_ < *share_end && follows(plan.segments[limit_ - 1], plan.segments[limit_])) {
+      ++limit_;
+    }
+  }
+
+  std::int64_t extend(std::int64_t end) noexcept override {
+    if (segments_.end == limit_ || !queue_.take_next(owner_, segments_.end)) return end;
+    return plan_.segments[segments_.end++].chunks.end;
+  }
+  std::int64_t furthest() const noexcept override { return plan_.segments[limit_ - 1].chunks.end; }
+  float* other_nodes() const noexcept override { return other_nodes_; }
+
+  bool may_grow() const { return limit_ > segments_.end; }
+  Range segments() const { return segments_; }
+  Range chunks() const {
+    return {plan_.segments[segments_.begin].chunks.begin,
+            plan_.segments[segments_.end - 1].chunks.end};
+  }
+
+ private:
+  const SplitPlan& plan_;
+  SegmentQueue& queue_;
+  float* other_nodes_;
+  int owner_ = 0;  // of the share
+  Range segments_;
+  std::int64_t limit_;  // of the segments that it may go on with
+};
+
+}  // namespace
+
 WorkspaceSize workspace_size(const Batch& batch, const SplitPlan& plan,
                              const HostBackend& backend) {
   std::int64_t longest = 0;
@@ -38,8 +85,11 @@ WorkspaceSize workspace_size(const Batch& batch, const SplitPlan& plan,
     longest = std::max(longest, batch.requests[item.request].context_len);
     most_rows = std::max(most_rows, item.rows.size());
   }
+  const bool runs_grow = plan.float_offsets.back() > 0;
+  const std::int64_t partials =
+      runs_grow ? max_fold_depth(ceil_div(longest, batch.chunk_tokens)) : 1;
   return {.fold_floats = thread_fold_floats(batch, plan),
-          .floats_per_thread = partial_floats(most_rows, batch.shape.d_v),
+          .floats_per_thread = partials * partial_floats(most_rows, batch.shape.d_v),
           .scratch_per_thread = backend.workspace_bytes(batch.shape, batch.chunk_tokens, longest),
           .threads = plan.threads()};
 }
@@ -64,38 +114,48 @@ const std::vector<OpenItem>& LocalDecoder::run(const RankInputs& inputs, ResultS
                                                std::atomic<std::int64_t>* chunks_done) {
   const int threads = plan_.threads();
   queue_.reset();
+  fold_.reset();
 #pragma omp parallel num_threads(threads)
   {
     // Loops rather than thread numbers: the runtime may grant fewer threads than were asked for.
-#pragma omp for schedule(static, 1)
+#pragma omp for schedule(static, 1) nowait
     for (int thread = 0; thread < threads; ++thread) {
       for (std::int64_t s = queue_.next(thread); s >= 0; s = queue_.next(thread)) {
-        run_segment(s, inputs, results, chunks_done, thread);
+        run_from(s, inputs, results, chunks_done, thread);
       }
     }
-#pragma omp for schedule(dynamic, 1) nowait
-    for (std::int64_t task = 0; task < fold_.num_tasks(); ++task) {
-      fold_.run_task(task, omp_get_thread_num(), results);
-    }
+    // Segments that others still compute take less long than it takes to fall asleep.
+    while (!fold_.fold_ready(omp_get_thread_num(), results)) std::this_thread::yield();
   }
   return fold_.open_items();
 }
 
-void LocalDecoder::run_segment(std::int64_t segment, const RankInputs& inputs, ResultSink& results,
-                               std::atomic<std::int64_t>* chunks_done, int thread) {
+void LocalDecoder::run_from(std::int64_t segment, const RankInputs& inputs, ResultSink& results,
+                            std::atomic<std::int64_t>* chunks_done, int thread) {
   const Segment& s = plan_.segments[segment];
   WorkItem item = plan_.items[s.item];
   const bool is_first_slice = s.rows.begin == item.rows.begin;
   item.rows = s.rows;
   DecodeParams params = decode_params(batch_, item, inputs);
   if (is_first_slice) params.chunks_done = chunks_done;
-  auto* const partial = reinterpret_cast<float*>(memory_of(thread));
+
+  const std::int64_t floats = partial_floats(s.rows.size(), batch_.shape.d_v);
+  auto* const own = reinterpret_cast<float*>(memory_of(thread));
+  SegmentRun run(plan_, queue_, segment, own + floats);
+  if (run.may_grow()) params.more = &run;
+  // What may come to cover the whole request is hardly ever kept.
+  const Range whole{0, params.num_chunks()};
+  const bool may_be_whole = Range{s.chunks.begin, run.furthest()} == whole;
+  float* const nodes = may_be_whole ? own : fold_.nodes_of(segment);
   const std::span scratch(memory_of(thread) + size_.floats_per_thread * 4,
                           static_cast<std::size_t>(size_.scratch_per_thread));
-  float* const nodes = fold_.nodes_of(segment);
-  backend_.decode(params, s.chunks, nodes == nullptr ? partial : nodes, scratch);
-  if (nodes == nullptr) {
-    results.finish(item, partial_at(partial, s.rows.size(), batch_.shape.d_v));
+  backend_.decode(params, s.chunks, nodes, scratch);
+  if (run.chunks() == whole) {
+    results.finish(item, partial_at(nodes, s.rows.size(), batch_.shape.d_v));
+    fold_.drop(run.segments());
+  } else {
+    float* const others = params.more == nullptr ? nodes + floats : run.other_nodes();
+    fold_.keep(run.segments(), nodes, others);
   }
 }
 

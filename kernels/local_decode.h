@@ -25,11 +25,11 @@ DecodeParams decode_params(const Batch& batch, const WorkItem& item, const RankI
 /// Sizes of the memory that a LocalDecoder works in.
 struct WorkspaceSize {
   std::int64_t fold_floats = 0;         ///< partials of requests cut over threads or ranks
-  std::int64_t floats_per_thread = 0;   ///< one partial
+  std::int64_t floats_per_thread = 0;   ///< partials of a run of segments
   std::int64_t scratch_per_thread = 0;  ///< bytes, for the backend
   int threads = 0;
 
-  /// A thread's partial and scratch, in huge pages of its own, so that they lie near its core.
+  /// A thread's partials and scratch, in huge pages of its own, so that they lie near its core.
   std::int64_t bytes_per_thread() const {
     return round_up(floats_per_thread * 4 + scratch_per_thread, kHugePageBytes);
   }
@@ -39,6 +39,7 @@ WorkspaceSize workspace_size(const Batch& batch, const SplitPlan& plan, const Ho
 
 /// One rank's decode: computes the segments of a plan on the plan's number of threads, which then
 /// share the folding of requests that were cut over them. Threads that are done help the others.
+/// Segments of its own share that follow one another a thread computes and folds in one run.
 /// Keeps the memory of the partials, so a plan can be run again and again.
 class LocalDecoder {
  public:
@@ -54,8 +55,8 @@ class LocalDecoder {
                                    std::atomic<std::int64_t>* chunks_done = nullptr);
 
  private:
-  void run_segment(std::int64_t segment, const RankInputs& inputs, ResultSink& results,
-                   std::atomic<std::int64_t>* chunks_done, int thread);
+  void run_from(std::int64_t segment, const RankInputs& inputs, ResultSink& results,
+                std::atomic<std::int64_t>* chunks_done, int thread);
   std::byte* memory_of(int thread);
 
   const Batch& batch_;

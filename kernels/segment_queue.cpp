@@ -26,6 +26,10 @@ std::int64_t SegmentQueue::next(int thread) {
   return segment;
 }
 
+bool SegmentQueue::take_next(int owner, std::int64_t segment) {
+  return next_[owner].compare_exchange_strong(segment, segment + 1, std::memory_order_relaxed);
+}
+
 std::int64_t SegmentQueue::left(int thread) const {
   return plan_.thread_offsets[thread + 1] - next_[thread].load(std::memory_order_relaxed);
 }

@@ -21,6 +21,8 @@ class SegmentQueue {
   void reset();
   /// The next segment for `thread`, below plan.threads(); -1 if there is none.
   std::int64_t next(int thread);
+  /// Takes `segment` if it is the next one of its share, the thread `owner`'s.
+  bool take_next(int owner, std::int64_t segment);
 
  private:
   std::int64_t left(int thread) const;

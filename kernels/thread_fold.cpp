@@ -5,7 +5,7 @@
 namespace mla::kernels {
 namespace {
 
-constexpr std::int64_t kRowsPerTask = 8;  // 16 KiB of each partial
+constexpr std::int64_t kRowsAtATime = 8;  // 16 KiB of each partial
 
 std::int64_t num_chunks_of(const Batch& batch, const WorkItem& item) {
   return batch.num_chunks(batch.requests[item.request]);
@@ -46,7 +46,7 @@ ThreadFold::ThreadFold(const Batch& batch, const SplitPlan& plan, float* memory)
   float* gathered = floats_ + plan.float_offsets.back();
   for (std::size_t i = 0; i < plan.items.size(); ++i) {
     const auto item = static_cast<std::int64_t>(i);
-    const auto first_node = static_cast<std::int64_t>(nodes_.size());
+    const auto first_place = static_cast<std::int64_t>(places_.size());
     const bool opens = is_open(batch, plan.items[i]);
     const std::int64_t open = opens ? static_cast<std::int64_t>(open_.size()) : -1;
     Range slice{plan.item_offsets[i], plan.item_offsets[i]};
@@ -55,53 +55,65 @@ ThreadFold::ThreadFold(const Batch& batch, const SplitPlan& plan, float* memory)
       while (slice.end < plan.item_offsets[i + 1] && plan.segments[slice.end].rows == rows) {
         ++slice.end;
       }
-      add_tasks_of_slice(item, slice, open);
+      add_slice(item, slice, open);
     }
-    if (opens) open_.push_back(open_item(item, first_node, gathered));
+    if (opens) open_.push_back(open_item(item, first_place, gathered));
     gathered += gathered_floats(batch, plan, item);
   }
+  segment_places_.push_back({-1, static_cast<std::int64_t>(places_.size())});
   std::int64_t most_nodes = 0;
-  for (const Task& task : tasks_) most_nodes = std::max(most_nodes, task.nodes.size());
+  for (const Slice& slice : slices_) most_nodes = std::max(most_nodes, slice.places.size());
   for (std::vector<NodePartial>& room : rooms_) room.reserve(most_nodes);
+  progress_ = std::vector<Progress>(slices_.size());
+  reset();
 }
 
-void ThreadFold::add_tasks_of_slice(std::int64_t item, Range segments, std::int64_t open) {
+void ThreadFold::reset() {
+  for (std::size_t i = 0; i < slices_.size(); ++i) {
+    progress_[i].segments_left = slices_[i].segments;
+    progress_[i].next_row = slices_[i].rows.begin;
+  }
+}
+
+void ThreadFold::add_slice(std::int64_t item, Range segments, std::int64_t open) {
   const std::int64_t num_chunks = num_chunks_of(batch_, plan_.items[item]);
   const Range rows = plan_.segments[segments.begin].rows;
-  const auto first_node = static_cast<std::int64_t>(nodes_.size());
+  const auto first_place = static_cast<std::int64_t>(places_.size());
+  const bool folds = nodes_of(segments.begin) != nullptr;  // else its thread finishes the slice
+  const std::int64_t slice = folds ? static_cast<std::int64_t>(slices_.size()) : -1;
   for (std::int64_t s = segments.begin; s < segments.end; ++s) {
+    segment_places_.push_back({slice, static_cast<std::int64_t>(places_.size())});
+    if (!folds) continue;
     float* at = nodes_of(s);
-    if (at == nullptr) return;  // the thread that computes the segment finishes the slice
     for (const TreeNode node : maximal_nodes(plan_.segments[s].chunks, num_chunks)) {
-      nodes_.push_back({node, partial_at(at, rows.size(), batch_.shape.d_v)});
+      places_.push_back({.first_chunk = chunks_of(node, num_chunks).begin,
+                         .held = {node, partial_at(at, rows.size(), batch_.shape.d_v)}});
       at += partial_floats(rows.size(), batch_.shape.d_v);
     }
   }
-  for (std::int64_t row = rows.begin; row < rows.end; row += kRowsPerTask) {
-    tasks_.push_back({.item = item,
-                      .rows = {row, std::min(rows.end, row + kRowsPerTask)},
-                      .nodes = {first_node, static_cast<std::int64_t>(nodes_.size())},
-                      .first_row = rows.begin,
-                      .open = open});
-  }
+  if (!folds) return;
+  slices_.push_back({.item = item,
+                     .rows = rows,
+                     .places = {first_place, static_cast<std::int64_t>(places_.size())},
+                     .segments = segments.size(),
+                     .open = open});
 }
 
 /// A fold merges to the left, so it leaves every node where the chunks of that node begin.
-OpenItem ThreadFold::open_item(std::int64_t item, std::int64_t first_node, float* gathered) const {
+OpenItem ThreadFold::open_item(std::int64_t item, std::int64_t first_place, float* gathered) const {
   const WorkItem& work = plan_.items[item];
   const std::int64_t num_chunks = num_chunks_of(batch_, work);
   const bool gathers = gathered_floats(batch_, plan_, item) > 0;
   OpenItem open{item, {}};
-  auto at = nodes_.begin() + first_node;
+  auto at = places_.begin() + first_place;
   for (const TreeNode node : maximal_nodes(work.chunks, num_chunks)) {
     if (gathers) {
       open.nodes.push_back({node, partial_at(gathered, work.rows.size(), batch_.shape.d_v)});
       gathered += partial_floats(work.rows.size(), batch_.shape.d_v);
       continue;
     }
-    const std::int64_t chunk = chunks_of(node, num_chunks).begin;
-    while (chunks_of(at->node, num_chunks).begin != chunk) ++at;
-    open.nodes.push_back({node, at->partial});
+    while (at->first_chunk != chunks_of(node, num_chunks).begin) ++at;
+    open.nodes.push_back({node, at->held.partial});
   }
   return open;
 }
@@ -111,24 +123,84 @@ float* ThreadFold::nodes_of(std::int64_t segment) {
   return begin == plan_.float_offsets[segment + 1] ? nullptr : floats_ + begin;
 }
 
-void ThreadFold::run_task(std::int64_t task, int thread, ResultSink& results) {
-  const Task& t = tasks_[task];
-  const Range rows_of_slice{t.rows.begin - t.first_row, t.rows.end - t.first_row};
+void ThreadFold::keep(Range run, float* first_node, float* other_nodes) {
+  clear_places(run);
+  const Segment& first = plan_.segments[run.begin];
+  const std::int64_t num_chunks = num_chunks_of(batch_, plan_.items[first.item]);
+  TreeFold nodes(num_chunks);
+  for (std::int64_t c = first.chunks.begin; c < plan_.segments[run.end - 1].chunks.end; ++c) {
+    nodes.push({0, c});
+    while (nodes.combine()) {
+    }
+  }
+  auto place = places_.begin() + segment_places_[run.begin].first;
+  float* from = first_node;
+  for (int i = 0; i < nodes.size(); ++i) {
+    while (place->first_chunk != chunks_of(nodes[i], num_chunks).begin) ++place;
+    place->held.node = nodes[i];
+    place->holds = true;
+    const PartialView partial = partial_at(from, first.rows.size(), batch_.shape.d_v);
+    if (partial.o != place->held.partial.o) copy_partial(partial, place->held.partial);
+    const std::int64_t floats = partial_floats(first.rows.size(), batch_.shape.d_v);
+    from = i == 0 ? other_nodes : from + floats;
+  }
+  count_computed(run);
+}
+
+void ThreadFold::drop(Range run) {
+  const std::int64_t slice = segment_places_[run.begin].slice;
+  if (slice < 0) return;
+  clear_places(run);
+  progress_[slice].next_row = slices_[slice].rows.end;
+  count_computed(run);
+}
+
+void ThreadFold::clear_places(Range run) {
+  const std::int64_t end = segment_places_[run.end].first;
+  for (std::int64_t p = segment_places_[run.begin].first; p < end; ++p) places_[p].holds = false;
+}
+
+void ThreadFold::count_computed(Range run) {
+  progress_[segment_places_[run.begin].slice].segments_left.fetch_sub(run.size(),
+                                                                      std::memory_order_acq_rel);
+}
+
+bool ThreadFold::fold_ready(int thread, ResultSink& results) {
+  bool all_computed = true;
+  for (std::size_t i = 0; i < slices_.size(); ++i) {
+    const Slice& slice = slices_[i];
+    Progress& progress = progress_[i];
+    if (progress.segments_left.load(std::memory_order_acquire) > 0) {
+      all_computed = false;
+      continue;
+    }
+    while (progress.next_row.load(std::memory_order_relaxed) < slice.rows.end) {
+      const std::int64_t row = progress.next_row.fetch_add(kRowsAtATime, std::memory_order_relaxed);
+      if (row >= slice.rows.end) break;
+      fold_rows(slice, {row, std::min(slice.rows.end, row + kRowsAtATime)}, thread, results);
+    }
+  }
+  return all_computed;
+}
+
+void ThreadFold::fold_rows(const Slice& slice, Range rows, int thread, ResultSink& results) {
+  const Range rows_of_slice{rows.begin - slice.rows.begin, rows.end - slice.rows.begin};
   std::vector<NodePartial>& nodes = rooms_[thread];
   nodes.clear();
-  for (std::int64_t n = t.nodes.begin; n < t.nodes.end; ++n) {
-    nodes.push_back({nodes_[n].node, rows_of(nodes_[n].partial, rows_of_slice)});
+  for (std::int64_t p = slice.places.begin; p < slice.places.end; ++p) {
+    const auto& [node, partial] = places_[p].held;
+    if (places_[p].holds) nodes.push_back({node, rows_of(partial, rows_of_slice)});
   }
-  WorkItem item = plan_.items[t.item];
+  WorkItem item = plan_.items[slice.item];
   fold_partials(nodes, num_chunks_of(batch_, item));
-  if (t.open < 0) {
-    item.rows = t.rows;
+  if (slice.open < 0) {
+    item.rows = rows;
     results.finish(item, nodes[0].partial);
     return;
   }
-  const Range rows_of_item{t.rows.begin - item.rows.begin, t.rows.end - item.rows.begin};
+  const Range rows_of_item{rows.begin - item.rows.begin, rows.end - item.rows.begin};
   for (std::size_t i = 0; i < nodes.size(); ++i) {
-    const PartialView to = rows_of(open_[t.open].nodes[i].partial, rows_of_item);
+    const PartialView to = rows_of(open_[slice.open].nodes[i].partial, rows_of_item);
     if (to.o != nodes[i].partial.o) copy_partial(nodes[i].partial, to);
   }
 }

@@ -92,7 +92,7 @@ void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit,
 template <class Scheme>
 void decode_with(const DecodeParams& params, Range chunks, float* nodes, const Scratch& s) {
   if (chunks.empty()) return;
-  const std::int64_t limit = chunk_token_range(params, chunks.end - 1).end;
+  const std::int64_t limit = end_of_tokens(params, chunks);
   touch_first_rows(params, {chunks.begin * params.chunk_tokens, limit}, s);
   Scheme::pack_queries(params, ceil_div(params.rows.size(), Scheme::Simd::kLanes), s);
   fold_decode(params, chunks, nodes, s.spill, [&](Range tokens, const PartialView& result) {

@@ -146,11 +146,11 @@ TEST(SplitPlan, NeedsNoRoomForRequestsThatOneThreadFinishes) {
   const std::vector<Piece> pieces = whole_requests(batch);
   EXPECT_EQ(make_split_plan(batch, pieces, 1).float_offsets.back(), 0);
   const std::int64_t room_for_one = 4 * partial_floats(16, 512);  // at most 4 nodes to each side
-  constexpr std::int64_t kCuts = 4 * 5 - 1;                       // 4 shares of 5 parts
+  constexpr std::int64_t kCuts = 4 * 20 - 1;  // 4 shares of 250 requests, each of at most 20 parts
   EXPECT_LE(make_split_plan(batch, pieces, 4).float_offsets.back(), kCuts * 2 * room_for_one);
 }
 
-TEST(SplitPlan, CutsSharesIntoHalvesThatOthersMayTake) {
+TEST(SplitPlan, CutsSharesIntoEverSmallerPartsThatOthersMayTake) {
   Batch batch = test::planning_batch({64 * 512}, 128);
   batch.chunk_tokens = 512;
   const auto sizes = [&](int threads) {
@@ -163,10 +163,10 @@ TEST(SplitPlan, CutsSharesIntoHalvesThatOthersMayTake) {
   };
   using Sizes = std::vector<std::int64_t>;
   EXPECT_EQ(sizes(1), (Sizes{64}));
-  EXPECT_EQ(sizes(2), (Sizes{16, 8, 4, 2, 2}));
-  EXPECT_EQ(sizes(4), (Sizes{8, 4, 2, 2}));
-  EXPECT_EQ(sizes(16), (Sizes{2, 2}));
-  EXPECT_EQ(sizes(32), (Sizes{2}));
+  EXPECT_EQ(sizes(2), (Sizes{8, 8, 4, 4, 2, 2, 1, 1, 1, 1}));
+  EXPECT_EQ(sizes(4), (Sizes{4, 4, 2, 2, 1, 1, 1, 1}));
+  EXPECT_EQ(sizes(16), (Sizes{1, 1, 1, 1}));
+  EXPECT_EQ(sizes(32), (Sizes{1, 1}));
 }
 
 TEST(SplitPlan, BalancesThreadsToAChunk) {

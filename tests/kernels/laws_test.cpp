@@ -92,6 +92,39 @@ TEST_P(ChunkLaw, LeavingOutZerosOfQueriesChangesNoBit) {
   }
 }
 
+/// Hands chunks out one at a time.
+class OneByOne final : public kernels::ChunkSupply {
+ public:
+  OneByOne(std::int64_t end, float* other_nodes) : end_(end), other_nodes_(other_nodes) {}
+  std::int64_t extend(std::int64_t end) noexcept override { return end < end_ ? end + 1 : end; }
+  std::int64_t furthest() const noexcept override { return end_; }
+  float* other_nodes() const noexcept override { return other_nodes_; }
+
+ private:
+  std::int64_t end_;
+  float* other_nodes_;
+};
+
+TEST_P(ChunkLaw, ChunksHandedOutLaterChangeNoBit) {
+  const Problem problem({.shape = {16, 1, 80, 64}, .chunk_tokens = 64, .requests = {{1, 700}}});
+  kernels::DecodeParams params = problem.params(0, 0, {0, 16});
+  const std::int64_t floats = partial_floats(16, 64);
+  for (const Range chunks : {Range{0, 8}, Range{1, 8}, Range{3, 10}, Range{5, 11}}) {
+    params.more = nullptr;
+    Nodes at_once = decode_nodes(*GetParam(), params, chunks);
+    std::vector<float> other_nodes(max_fold_depth(params.num_chunks()) * floats);
+    OneByOne supply(chunks.end, other_nodes.data());
+    params.more = &supply;
+    Nodes first = decode_nodes(*GetParam(), params, {chunks.begin, chunks.begin + 1});
+    EXPECT_TRUE(same_rows(first[0], at_once[0], 0));
+    for (std::int64_t i = 1; i < at_once.count; ++i) {
+      EXPECT_TRUE(
+          same_rows(partial_at(other_nodes.data() + (i - 1) * floats, 16, 64), at_once[i], 0))
+          << chunks.begin << ".." << chunks.end;
+    }
+  }
+}
+
 TEST_P(ChunkLaw, ThreadsAtOnceGiveTheSameBits) {
   const Problem problem({.shape = {16, 1, 80, 64}, .requests = {{1, 5000}}});
   const kernels::DecodeParams params = problem.params(0, 0, {0, 16});

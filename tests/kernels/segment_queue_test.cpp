@@ -42,6 +42,19 @@ TEST(SegmentQueue, ThenTakesFromWhoHasMostLeft) {
   EXPECT_EQ(queue.next(0), -1);
 }
 
+TEST(SegmentQueue, LetsAThreadGoOnWhereNobodyElseHasTaken) {
+  const SplitPlan plan = plan_of({4, 1});
+  kernels::SegmentQueue queue(plan);
+  EXPECT_EQ(queue.next(0), 0);
+  EXPECT_TRUE(queue.take_next(0, 1));
+  EXPECT_FALSE(queue.take_next(0, 1));
+  EXPECT_EQ(queue.next(1), 4);
+  EXPECT_EQ(queue.next(1), 2);
+  EXPECT_FALSE(queue.take_next(0, 2));
+  EXPECT_TRUE(queue.take_next(0, 3));
+  EXPECT_EQ(queue.next(0), -1);
+}
+
 TEST(SegmentQueue, HandsOutEverySegmentOnceInEachRound) {
   const SplitPlan plan = plan_of({500, 0, 7, 300});
   kernels::SegmentQueue queue(plan);

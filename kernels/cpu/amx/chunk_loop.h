@@ -224,7 +224,7 @@ void compute_chunk(const DecodeParams& params, Range tokens, std::int64_t limit,
 template <class Tiles>
 void decode_with(const DecodeParams& params, Range chunks, float* nodes, const Scratch& s) {
   if (chunks.empty()) return;
-  const std::int64_t limit = chunk_token_range(params, chunks.end - 1).end;
+  const std::int64_t limit = end_of_tokens(params, chunks);
   const std::int64_t begin = chunk_token_range(params, chunks.begin).begin;
   const std::int64_t end = begin + kBlockTokens < limit ? begin + kBlockTokens : limit;
   find_token_rows(params, {begin, end}, s.zero_row, {s.rows, kBlockTokens});
