@@ -8,7 +8,7 @@
 
 #include "core/aligned_buffer.h"
 #include "core/result_builder.h"
-#include "tests/kernels/local_problem.h"
+#include "tests/support/generated_problem.h"
 
 namespace mla::test {
 namespace {
@@ -20,7 +20,7 @@ constexpr std::int64_t kRows = 16;  // one vector, which plans do not cut
 class CutRequest {
  public:
   CutRequest()
-      : problem_(LocalSpec{.context_lens = {64 * kChunks}, .heads = kRows}),
+      : problem_({kRows, 1, 40, 32}, {{1, 64 * kChunks}}),
         batch_(problem_.batch()),
         partition_(make_partition(batch_, {ShardMode::Kind::kBatch}, 1)),
         plan_(make_split_plan(batch_, partition_.pieces_of(0), 3)),
@@ -66,7 +66,7 @@ class CutRequest {
     fold_.keep(run, nodes.data(), nodes.data() + floats());
   }
 
-  LocalProblem problem_;
+  GeneratedProblem problem_;
   const Batch& batch_;
   Partition partition_;
   SplitPlan plan_;
