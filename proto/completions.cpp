@@ -177,7 +177,7 @@ std::optional<std::int64_t> read_top_logprobs(const JsonField& body, Endpoint en
 
 Endpoint read_endpoint(const JsonField& line) {
   if (line.at("method").string_or("POST") != "POST") line.at("method").expected("POST");
-  const std::string& url = line.at("url").string();
+  const std::string url = line.at("url").string();
   if (url == "/v1/completions") return Endpoint::kCompletions;
   if (url == "/v1/chat/completions") return Endpoint::kChat;
   line.at("url").unsupported("/v1/completions or /v1/chat/completions");
@@ -216,7 +216,7 @@ CompletionLine parse_completion(std::string_view text, const CompletionRequest& 
     const json parsed = parse_json(text, "request", kRequestDepth);
     const JsonField line(parsed, "");
     if (!parsed.is_object()) JsonField(parsed, "request").expected("an object");
-    const std::string& custom_id = line.at("custom_id").string();
+    const std::string custom_id = line.at("custom_id").string();
     if (custom_id.empty() || custom_id.size() > kMaxCustomIdBytes) {
       line.at("custom_id").expected("1 to " + std::to_string(kMaxCustomIdBytes) + " bytes");
     }

@@ -39,7 +39,7 @@ std::string plain_pattern(const JsonField& pattern) {
 }
 
 TokenizerSpec::Replacement read_normalizer(const JsonField& step) {
-  const std::string& type = step.at("type").string();
+  const std::string type = step.at("type").string();
   if (type == "Prepend") {
     step.allow_only({"type", "prepend"});
     return {"", step.at("prepend").string()};
@@ -58,7 +58,7 @@ SplitStep read_split(const JsonField& step) {
   const JsonField pattern = step.at("pattern");
   pattern.allow_only({"Regex", "String"});
   const bool invert = step.at("invert").boolean_or(false);
-  const std::string& behavior = step.at("behavior").string();
+  const std::string behavior = step.at("behavior").string();
   if (behavior != "Isolated" && behavior != "Removed") {
     step.at("behavior").unsupported("Isolated or Removed");
   }
@@ -72,7 +72,7 @@ SplitStep read_split(const JsonField& step) {
 
 /// Adds what a pre-tokenizer does to `splits`; returns whether it is ByteLevel.
 bool read_pre_tokenizer(const JsonField& step, std::vector<SplitStep>& splits) {
-  const std::string& type = step.at("type").string();
+  const std::string type = step.at("type").string();
   if (type == "Split") {
     splits.push_back(read_split(step));
   } else if (type == "Digits") {
@@ -100,7 +100,7 @@ bool read_decoder(const JsonField& decoder, TokenizerSpec& spec) {
   if (decoder.is_null()) decoder.expected("ByteLevel, or a Sequence with ByteFallback");
   bool fallback = false;
   for (const JsonField& step : steps_of(decoder, "decoders")) {
-    const std::string& type = step.at("type").string();
+    const std::string type = step.at("type").string();
     if (type == "ByteFallback") {
       fallback = true;
     } else if (type == "Replace") {
@@ -178,7 +178,7 @@ void read_template(const JsonField& step, TokenizerSpec& spec) {
 
 void read_post_processor(const JsonField& field, TokenizerSpec& spec) {
   for (const JsonField& step : steps_of(field, "processors")) {
-    const std::string& type = step.at("type").string();
+    const std::string type = step.at("type").string();
     if (type == "TemplateProcessing") {
       read_template(step, spec);
     } else if (type != "ByteLevel") {  // which moves offsets only
@@ -190,7 +190,7 @@ void read_post_processor(const JsonField& field, TokenizerSpec& spec) {
 /// The id of "bos_token" or "eos_token": a string, or an object with "content".
 std::optional<std::int32_t> read_named_token(const JsonField& field, const TokenizerSpec& spec) {
   if (field.is_null()) return std::nullopt;
-  const std::string& content =
+  const std::string content =
       field.value().is_object() ? field.at("content").string() : field.string();
   for (const AddedToken& token : spec.added) {
     if (token.content == content) return token.id;

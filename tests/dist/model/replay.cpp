@@ -39,8 +39,8 @@ ModelOptions options_for(const ModelSharding& sharding, int threads, DType kv_dt
 
 }  // namespace
 
-const TestModel& tiny_model(const std::string& family) {
-  return load(MLA_SOURCE_DIR "/tests/data/models/" + family);
+const TestModel& tiny_model(std::string_view family) {
+  return load(std::string(MLA_SOURCE_DIR "/tests/data/models/").append(family));
 }
 
 const TestModel& demo_model() {

@@ -5,6 +5,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -20,7 +21,7 @@ struct TestModel {
   ModelWeights weights;
   std::string folder;
 };
-const TestModel& tiny_model(const std::string& family);
+const TestModel& tiny_model(std::string_view family);
 const TestModel& demo_model();
 
 using Sequences = std::vector<std::vector<std::int32_t>>;
