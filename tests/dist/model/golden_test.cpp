@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "kernels/backend.h"
 #include "tests/dist/model/replay.h"
 #include "tests/dist/world.h"
 
@@ -94,6 +95,11 @@ void expect_golden_tokens(const TestModel& model, const ModelSharding& sharding,
   }
 }
 
+/// What logits may differ by. Of activations `amx` loses up to 2^-17, the others nothing.
+float logits_tolerance() {
+  return kernels::find_host_backend("auto").name() == "amx" ? 1e-3F : 1e-4F;
+}
+
 class TinyModels : public testing::TestWithParam<const char*> {};
 
 TEST_P(TinyModels, AgreeWithTransformersInLogitsAndTokens) {
@@ -108,7 +114,7 @@ TEST_P(TinyModels, AgreeWithTransformersInLogitsAndTokens) {
       LogitsCheck check(cases);
       Replay replay(test_world(), model, sharding_named(name), 2, DType::kFp32, prompts);
       replay.step(whole(prompts), std::ref(check));
-      EXPECT_LE(check.worst, 1e-4);
+      EXPECT_LE(check.worst, logits_tolerance());
       expect_golden_tokens(model, sharding_named(name), prompts, ids_of(cases, "greedy"),
                            {one["margins"].get<std::vector<float>>()});
     }
@@ -143,7 +149,7 @@ TEST(TinyModel, ComputesTheSameInTheMhaForm) {
         }
       });
     }
-    EXPECT_LE(worst, 1e-4) << family;
+    EXPECT_LE(worst, logits_tolerance()) << family;
     EXPECT_GT(worst, 0) << family << ": it is another order of sums";
   }
 }
