@@ -143,14 +143,14 @@ void add_model(CLI::App& cmd, Options& options, CLI::Option* projected) {
   name->excludes(projected)->excludes(cmd.get_option("--linear"));
   cmd.add_option("--model-layers", model.layers, "With --model: only the first so many layers")
       ->needs(name)
-      ->check(CLI::Range(1, 10'000));
+      ->check(within(1, 10'000));
   cmd.add_option("--sharding", model.sharding,
                  "With --model: how ranks share it: auto, heads, kv, requests or groups:G")
       ->needs(name)
       ->capture_default_str();
   cmd.add_option("--steps", model.steps, "With --model: tokens of each request")
       ->needs(name)
-      ->check(CLI::Range(1, 100'000))
+      ->check(within(1, 100'000))
       ->capture_default_str();
   cmd.parse_complete_callback([&cmd, &options] {
     bench::ModelBenchOptions& m = options.model;
@@ -224,10 +224,10 @@ Command add_bench(CLI::App& app) {
       ->check(CLI::IsMember({"exact", "fast", "both"}))
       ->capture_default_str();
   cmd->add_option("--repeats", b.repeats.repeats, "Repeats of each point, at least")
-      ->check(CLI::Range(1, 1'000'000))
+      ->check(within(1, 1'000'000))
       ->capture_default_str();
   cmd->add_option("--seconds", b.repeats.seconds, "Seconds of each point, at least")
-      ->check(CLI::Range(0.0, 3600.0))
+      ->check(within(0.0, 3600.0))
       ->capture_default_str();
   cmd->add_option("--max-cache", b.max_cache,
                   "Leave out points that need more memory, in MiB [8k, or half of the machine's]");

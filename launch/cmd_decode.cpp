@@ -23,7 +23,7 @@ Command add_decode(CLI::App& app) {
       ->envname("MESHMLA_BACKEND");
   cmd->add_option("--threads", options->threads,
                   "Threads per rank [OMP_NUM_THREADS, else one per core the rank may use]")
-      ->check(CLI::Range(1, 4096))
+      ->check(within(1, 4096))
       ->envname("MESHMLA_THREADS");
   cmd->add_option("--format", options->format,
                   "Form of the output [safetensors for a .safetensors output, else stream]")
@@ -54,7 +54,7 @@ Command add_decode(CLI::App& app) {
   cmd->add_option("--steps", options->steps,
                   "Decode the batch so many times as its requests grow by their query tokens; the "
                   "last step is the batch as it stands")
-      ->check(CLI::Range(1, 1'000'000))
+      ->check(within(1, 1'000'000))
       ->capture_default_str();
   cmd->add_option("--max-hours", options->max_hours,
                   "Stop in time to take no longer; --resume goes on (exit 75)")

@@ -50,7 +50,7 @@ void add_request_options(CLI::App* cmd, GenerateOptions& options) {
 
 void add_running_options(CLI::App* cmd, GenerateOptions& options) {
   cmd->add_option("--max-running", options.max_running, "Requests that run at the same time")
-      ->check(CLI::Range(1, 1 << 20))
+      ->check(within(1, 1 << 20))
       ->capture_default_str();
   cmd->add_flag("!--no-prefix-sharing", options.share_prefixes,
                 "Compute beginnings that requests have in common for each of them");

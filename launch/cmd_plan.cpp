@@ -91,15 +91,15 @@ void add_model_options(CLI::App& cmd, PlanModelOptions& model) {
       ->capture_default_str()
       ->group(kGroup);
   cmd.add_option("--requests", model.requests, "Requests decoded at a time")
-      ->check(CLI::Range(1, 1 << 20))
+      ->check(within(1, 1 << 20))
       ->capture_default_str()
       ->group(kGroup);
   cmd.add_option("--context", model.context, "Tokens of each")
-      ->check(CLI::Range(1, 1 << 24))
+      ->check(within(1, 1 << 24))
       ->capture_default_str()
       ->group(kGroup);
   cmd.add_option("--max-tokens", model.max_tokens, "Tokens of a step")
-      ->check(CLI::Range(1, 1 << 20))
+      ->check(within(1, 1 << 20))
       ->capture_default_str()
       ->group(kGroup);
   cmd.add_option("--kv-dtype", model.kv_dtype, "bf16, fp16 or fp32")
@@ -123,10 +123,10 @@ Command add_plan(CLI::App& app) {
   what->require_option(1);
   add_model_options(*cmd, *model);
   cmd->add_option("--ranks", options->ranks, "Ranks to plan for")
-      ->check(CLI::Range(1, 1 << 20))
+      ->check(within(1, 1 << 20))
       ->capture_default_str();
   cmd->add_option("--threads", options->threads, "Threads per rank")
-      ->check(CLI::Range(1, 4096))
+      ->check(within(1, 4096))
       ->capture_default_str();
   cmd->add_option("--mode", options->mode, "auto, heads, kv, batch or grid:HxK")
       ->capture_default_str()

@@ -23,6 +23,10 @@ Command add_perplexity(CLI::App& app);
 Command add_plan(CLI::App& app);
 Command add_verify(CLI::App& app);
 
+/// Checks that an option's number lies in [least, most]; each version of CLI11 words its own such
+/// errors in another way.
+CLI::Validator within(double least, double most);
+
 /// Wraps work that rank 0 does alone, whatever the number of ranks.
 template <class Work>
 Command root_command(Work work) {

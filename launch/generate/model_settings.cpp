@@ -1,5 +1,7 @@
 #include "launch/generate/model_settings.h"
 
+#include "launch/command.h"
+
 namespace mla::launch {
 
 void add_model_settings(CLI::App* cmd, ModelSettings& settings) {
@@ -15,7 +17,7 @@ void add_model_settings(CLI::App* cmd, ModelSettings& settings) {
       ->check(CLI::IsMember({"bf16", "fp16", "fp32", "fp8"}))
       ->capture_default_str();
   cmd->add_option("--layers", settings.layers, "Only the first so many layers, for experiments")
-      ->check(CLI::Range(1, 10'000));
+      ->check(within(1, 10'000));
   cmd->add_option("--sharding", settings.sharding,
                   "How ranks share the model: auto, heads, kv, requests or groups:G")
       ->capture_default_str()
@@ -32,10 +34,10 @@ void add_model_settings(CLI::App* cmd, ModelSettings& settings) {
       ->capture_default_str();
   cmd->add_option("--threads", settings.threads,
                   "Threads per rank [OMP_NUM_THREADS, else one per core the rank may use]")
-      ->check(CLI::Range(1, 4096))
+      ->check(within(1, 4096))
       ->envname("MESHMLA_THREADS");
   cmd->add_option("--max-step-tokens", settings.max_step_tokens, "Tokens of a step")
-      ->check(CLI::Range(1, 1 << 20))
+      ->check(within(1, 1 << 20))
       ->capture_default_str();
   cmd->add_option("--max-context", settings.max_context,
                   "Tokens of a prompt and its answer [the model's]")
