@@ -147,8 +147,17 @@ void wait_for_journals(const TempDir& folder, MpiJob& job) {
 void stop_midway(const TempDir& folder, int ranks, const std::vector<std::string>& arguments,
                  int signal) {
   MpiJob job(ranks, arguments);
+  std::vector<pid_t> pids;
+  do {
+    pids = job.ranks();
+  } while (std::ranges::count(pids, 0) > 0 && !job.has_ended());
+  std::erase(pids, 0);
   wait_for_journals(folder, job);
+  // A fast machine might be done before mpirun has passed the signal on.
+  for (const pid_t pid : pids) ::kill(pid, SIGSTOP);
   ::kill(job.leader(), signal);
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  for (const pid_t pid : pids) ::kill(pid, SIGCONT);
   EXPECT_EQ(job.wait(), kStopped);
   EXPECT_THAT(job.errors(), testing::Contains(testing::ContainsRegex(
                                 " [0-9]+ of [0-9]+ requests done; go on with --resume")));
